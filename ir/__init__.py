@@ -1,0 +1,89 @@
+"""The data structures that every layer shares: types, loop nests, graph, target, tiles, plan."""
+
+from .errors import (
+    BadInput,
+    ChiplanError,
+    ExitCode,
+    Incomparable,
+    Infeasible,
+    InternalFault,
+    Problem,
+)
+from .graph import (
+    Attribute,
+    Graph,
+    Instruction,
+    Operand,
+    Operator,
+    Origin,
+    Output,
+    Result,
+    Role,
+    State,
+    Tensor,
+    Unit,
+)
+from .nest import Axis, AxisMap, Factor, LoopNest, Reducer
+from .plan import (
+    Bound,
+    BufferColumns,
+    Certificate,
+    HopColumns,
+    Plan,
+    Stage,
+    TileColumns,
+    TileProgram,
+    TransferColumns,
+)
+from .target import (
+    Chip,
+    CopyUnit,
+    Cost,
+    Link,
+    LinkRule,
+    MatrixRule,
+    MatrixUnit,
+    Target,
+    Topology,
+    VectorUnit,
+)
+from .tiling import (
+    MatrixFactors,
+    TileTiming,
+    Tiling,
+    block_extents,
+    matrix_factors,
+    matrix_rules,
+    missing_rule,
+    tile_extents,
+    tile_timing,
+    unit_instances,
+)
+from .types import Bytes, ChipId, Cycle, DType, LinkId, Shape, dtype_of
+from .views import (
+    Expand,
+    Reshape,
+    Slice,
+    Transpose,
+    View,
+    ViewStep,
+    Window,
+    apply_step,
+    apply_view,
+    simplify_view,
+    step_shape,
+    view_shape,
+)
+
+__all__ = [
+    "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
+    "Chip", "ChipId", "ChiplanError", "CopyUnit", "Cost", "Cycle", "DType", "ExitCode", "Expand",
+    "Factor", "Graph", "HopColumns", "Incomparable", "Infeasible", "Instruction", "InternalFault",
+    "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors", "MatrixRule", "MatrixUnit",
+    "Operand", "Operator", "Origin", "Output", "Plan", "Problem", "Reducer", "Reshape", "Result",
+    "Role", "Shape", "Slice", "Stage", "State", "Target", "Tensor", "TileColumns", "TileProgram",
+    "TileTiming", "Tiling", "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit",
+    "View", "ViewStep", "Window", "apply_step", "apply_view", "block_extents", "dtype_of",
+    "matrix_factors", "matrix_rules", "missing_rule", "simplify_view", "step_shape",
+    "tile_extents", "tile_timing", "unit_instances", "view_shape",
+]  # fmt: skip

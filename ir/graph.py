@@ -1,0 +1,176 @@
+"""The graph that is planned: operators as loop nests, tensors, and views between them.
+
+Views (reshape, transpose, slice, expand) are no operators: an operand reads its tensor through a
+view. So every dimension of a viewed operand is one factor of the operator's nest, or a broadcast.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+
+from .nest import Factor
+from .types import Bytes, DType, Shape
+from .views import View
+
+Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...]
+
+
+class Role(Enum):
+    """Where a tensor's bytes come from."""
+
+    INPUT = "input"
+    """Given with every micro-batch."""
+    WEIGHT = "weight"
+    """Resident for ever: an initializer, or a constant that the importer folded."""
+    STATE = "state"
+    """Resident, one copy a user, partly there before the run (a KV cache)."""
+    VALUE = "value"
+    """Computed in the run."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How numerics finds a weight's values in the model file.
+
+    The initializer is read, seen through `view`, then converted:
+    "cast"         to the tensor's dtype;
+    "quantise"     symmetric int8 over all axes but `axes`: round(w / scale);
+    "scale"        the scales of the same quantisation: max|w| / 127, one an index of `axes`.
+    """
+
+    initializer: str
+    view: View = ()
+    conversion: str = "cast"
+    axes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A stored tensor, row-major and contiguous in SRAM.
+
+    `value` holds a folded constant (small); `origin` an initializer whose values stay on disk.
+    `resident_rows` of a state: (axis, count) rows present before the run; the run appends the rest.
+    """
+
+    name: str
+    shape: Shape
+    dtype: DType
+    role: Role
+    value: np.ndarray | None = field(default=None, compare=False)
+    origin: Origin | None = None
+    resident_rows: tuple[int, int] | None = None
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> Bytes:
+        return Bytes(self.elements * self.dtype.itemsize)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor read through a view. `axes[d]` is the factor that runs along dimension d of the
+    viewed tensor, or None where the dimension has extent 1 and is broadcast."""
+
+    tensor: str
+    view: View
+    axes: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tensor, or a box of one, written. `axes[d]` is the factor that runs along dimension d (None:
+    extent 1); iteration f writes index `offsets[d] + f`. Several operators may write disjoint boxes
+    of one tensor: that is how a concatenation and an append to a state are expressed.
+    `value` is the index of the instruction in the body whose value is stored."""
+
+    tensor: str
+    axes: tuple[int | None, ...]
+    offsets: tuple[int, ...]
+    value: int
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One scalar operation of an operator's body, named by its ONNX operator.
+
+    `inputs` below the number of operands name operands; `len(operands) + i` names instruction i.
+    `dtype` is the type of its value. A reduction reduces over the factors in attribute `factors`.
+    """
+
+    opcode: str
+    inputs: tuple[int, ...]
+    dtype: DType
+    attributes: tuple[tuple[str, Attribute], ...] = ()
+
+    def attribute(self, name: str) -> Attribute | None:
+        return dict(self.attributes).get(name)
+
+
+class Unit(Enum):
+    """Kind of functional unit that runs an operator."""
+
+    MATRIX = "matrix"
+    VECTOR = "vector"
+    SWITCH = "switch"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: a loop nest on one kind of unit.
+
+    matrix: body is one "MatMul"; operand 0 is streamed, operand 1 is stationary (loaded block by
+        block); an optional operand 2 holds the scales of a weight that is dequantised at the load.
+        Factors in both operands and the result are batch, in operand 0 and the result rows (m), in
+        operand 1 and the result columns (n), in both operands only the reduced factor (k).
+    vector: body is a chain over one iteration space; a reduction ends at a result.
+    switch: body is one "Copy".
+    memory: body is one "Gather"-like instruction or a "Copy" into resident rows.
+    `nodes` are the ONNX nodes that it came from, for messages and reports.
+    """
+
+    name: str
+    unit: Unit
+    factors: tuple[Factor, ...]
+    operands: tuple[Operand, ...]
+    results: tuple[Result, ...]
+    body: tuple[Instruction, ...]
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """A KV-cache pair: model input `past`, model output `present`, held in tensor `tensor`, which
+    is as large as the present: rows [0, resident) of `axis` come from the past."""
+
+    past: str
+    present: str
+    tensor: str
+    axis: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """A model output: a stored tensor seen through a view."""
+
+    name: str
+    tensor: str
+    view: View
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Operators in topological order over named tensors."""
+
+    name: str
+    tensors: dict[str, Tensor]
+    operators: tuple[Operator, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[Output, ...]
+    states: tuple[State, ...] = ()

@@ -1,0 +1,153 @@
+"""A plan: what every chip does in every cycle. Columns, never an object a tile.
+
+Times are absolute cycles of micro-batch 0, whose inputs are resident at cycle 0. Micro-batch n does
+the same n * interval cycles later (later still when it must wait for a resident state, see
+`docs/plan-format.md`).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .graph import Graph
+from .target import Target
+from .tiling import Tiling
+from .types import ChipId, Cycle
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a solver proved. `gap` = (objective - bound) / bound in fractions; 0 is optimal."""
+
+    problem: str
+    status: str
+    objective: int
+    bound: int
+    gap: float
+    deterministic_time: float
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A proven lower bound of `quantity` (interval, latency or chips), and what sets it."""
+
+    quantity: str
+    value: int
+    binding: str
+
+
+@dataclass(frozen=True)
+class TileColumns:
+    """One row a tile, sorted by (operator, tile). All arrays have one entry a tile.
+
+    operator: int32, position in the program's `operators`.   tile: int32, number in its tiling.
+    unit: uint8, position of the operator's unit in `ir.Unit`. instance: int16.
+    start, end: int64, cycles; end - start is the occupancy.
+    """
+
+    operator: np.ndarray
+    tile: np.ndarray
+    unit: np.ndarray
+    instance: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+
+@dataclass(frozen=True)
+class TileProgram:
+    """What the chips of one stage execute: `operators` are indices into the graph, ascending;
+    `tilings[i]` cuts operator `operators[i]`. The tiles of `operators[i]` are contiguous rows."""
+
+    operators: tuple[int, ...]
+    tilings: tuple[Tiling, ...]
+    tiles: TileColumns
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage runs `program` on the chips of a group (a mesh of one or two axes; one chip here:
+    mesh (1,)). `recomputed` are those of its operators that other stages execute as well."""
+
+    chips: tuple[ChipId, ...]
+    mesh: tuple[int, ...]
+    program: TileProgram
+    recomputed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class TransferColumns:
+    """One row a transfer, sorted by (start, source, destination, tensor, first).
+
+    tensor: int32, position in `Plan.tensor_names`. source, destination: int32 chips.
+    first, last: int64, the half-open range of elements of the row-major tensor that it carries.
+    start: int64, cycle in which its first flit enters the first link.
+    """
+
+    tensor: np.ndarray
+    source: np.ndarray
+    destination: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    start: np.ndarray
+
+
+@dataclass(frozen=True)
+class HopColumns:
+    """One row a link that a transfer crosses, sorted by (transfer, hop).
+
+    The link is busy in [start, end), end - start = flits x cycles a flit. There are no buffers on the
+    way: start of hop h + 1 = start of hop h + cycles a flit + hop latency. The transfer is in the
+    destination's SRAM at (end + hop latency) of its last hop.
+    """
+
+    transfer: np.ndarray
+    hop: np.ndarray
+    link: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+
+@dataclass(frozen=True)
+class BufferColumns:
+    """One row a buffer, sorted by (chip, address, tensor).
+
+    tensor: int32, position in `Plan.tensor_names`. chip: int32.
+    address, nbytes: int64; copy c is at address + c * stride, where stride is nbytes rounded up to
+        the alignment; copy (n mod copies) belongs to micro-batch n. Weights have one copy and live
+        for ever: birth 0, death -1. States have one copy a user and live for ever.
+    birth, death: int64, micro-batch 0 uses the buffer in [birth, death).
+    """
+
+    tensor: np.ndarray
+    chip: np.ndarray
+    address: np.ndarray
+    nbytes: np.ndarray
+    copies: np.ndarray
+    birth: np.ndarray
+    death: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the simulator needs, and what the compiler claims about it."""
+
+    target: Target
+    graph: Graph
+    stages: tuple[Stage, ...]
+    transfers: TransferColumns
+    hops: HopColumns
+    buffers: BufferColumns
+    latency: Cycle
+    interval: Cycle
+    users: int
+    batch: int
+    sequence: int
+    precision: str
+    objective: str
+    model_fingerprint: str
+    bounds: tuple[Bound, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    tensor_names: tuple[str, ...] = field(default=())
+    """Sorted names of the graph's tensors; columns refer to positions in it."""
