@@ -1,0 +1,173 @@
+"""The memory unit: instructions that move elements by index, with ONNX's attributes.
+
+Operands come as blocks with the viewed operand's own dimensions, and the result has the dimensions
+that ONNX gives it. Negative indices count from the end. An index out of range is clamped, as the
+hardware would still read some row; the comparison of outputs then shows it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from chiplan.ir import Instruction
+
+Mover = Callable[[Instruction, list[np.ndarray]], np.ndarray]
+
+
+def _integer(instruction: Instruction, name: str, default: int) -> int:
+    value = instruction.attribute(name)
+    if value is None:
+        return default
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{instruction.opcode}: attribute {name} is one number, got {value!r}")
+    return int(value)
+
+
+def _axis(instruction: Instruction, rank: int, default: int) -> int:
+    return _integer(instruction, "axis", default) % rank
+
+
+def _in_range(indices: np.ndarray, extent: int) -> np.ndarray:
+    wide = indices.astype(np.int64)
+    return np.clip(np.where(wide < 0, wide + extent, wide), 0, extent - 1)
+
+
+def _gather(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    data, indices = arrays
+    axis = _axis(instruction, data.ndim, 0)
+    return np.take(data, _in_range(indices, data.shape[axis]), axis=axis)
+
+
+def _tuple_index(data: np.ndarray, indices: np.ndarray, first_axis: int) -> tuple[np.ndarray, ...]:
+    """Index arrays of the axes from `first_axis` on, one for each entry of the last dimension."""
+    return tuple(_in_range(indices[..., i], data.shape[first_axis + i]) for i in range(indices.shape[-1]))
+
+
+def _gather_nd(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    data, indices = arrays
+    batch_dims = _integer(instruction, "batch_dims", 0)
+    batch_shape = data.shape[:batch_dims]
+    slots = indices.shape[batch_dims:-1]
+    batch: tuple[np.ndarray, ...] = np.indices(batch_shape, sparse=True) if batch_dims else ()
+    lead = tuple(grid.reshape(grid.shape + (1,) * len(slots)) for grid in batch)
+    return np.asarray(data[lead + _tuple_index(data, indices, batch_dims)])
+
+
+def _gather_elements(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    data, indices = arrays
+    axis = _axis(instruction, data.ndim, 0)
+    return np.asarray(data[_element_index(data, indices, axis)])
+
+
+def _element_index(data: np.ndarray, indices: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
+    index: list[np.ndarray] = list(np.indices(indices.shape, sparse=True))
+    index[axis] = _in_range(indices, data.shape[axis])
+    return tuple(index)
+
+
+_COMBINE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
+def _scatter(
+    instruction: Instruction, data: np.ndarray, index: tuple[np.ndarray, ...], updates: np.ndarray
+) -> np.ndarray:
+    result = data.copy()
+    combine = _COMBINE.get(str(instruction.attribute("reduction")))
+    if combine is None:
+        result[index] = updates
+    else:
+        combine.at(result, index, updates)
+    return result
+
+
+def _scatter_nd(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    data, indices, updates = arrays
+    return _scatter(instruction, data, _tuple_index(data, indices, 0), updates)
+
+
+def _scatter_elements(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    data, indices, updates = arrays
+    axis = _axis(instruction, data.ndim, 0)
+    return _scatter(instruction, data, _element_index(data, indices, axis), updates)
+
+
+def _top_order(instruction: Instruction, data: np.ndarray) -> np.ndarray:
+    """Indices of the `k` largest (or smallest) along `axis`; among equals the lower index first."""
+    axis = _axis(instruction, data.ndim, -1)
+    if _integer(instruction, "largest", 1):
+        # A stable ascending sort of the reversed axis, reversed again, is a stable descending one.
+        backward = np.flip(np.argsort(np.flip(data, axis), axis=axis, kind="stable"), axis)
+        order = data.shape[axis] - 1 - backward
+    else:
+        order = np.argsort(data, axis=axis, kind="stable")
+    return np.take(order, np.arange(_integer(instruction, "k", 1)), axis=axis)
+
+
+def _top_values(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    order = _top_order(instruction, arrays[0])
+    return np.take_along_axis(arrays[0], order, _axis(instruction, order.ndim, -1))
+
+
+def _top_indices(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    return _top_order(instruction, arrays[0])
+
+
+def _cumulative_sum(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    data = arrays[0]
+    axis = _axis(instruction, data.ndim, 0)
+    backwards = bool(_integer(instruction, "reverse", 0))
+    wide = data.astype(np.float32) if data.dtype.itemsize == 2 and data.dtype.kind not in "iu" else data
+    total = np.cumsum(np.flip(wide, axis) if backwards else wide, axis=axis, dtype=wide.dtype)
+    if _integer(instruction, "exclusive", 0):
+        total = np.roll(total, 1, axis)
+        total[(slice(None),) * axis + (0,)] = 0
+    return np.flip(total, axis) if backwards else total
+
+
+def _arg_extreme(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    """ArgMax and ArgMin; the lower index wins unless `select_last_index`."""
+    data = arrays[0]
+    axis = _axis(instruction, data.ndim, 0)
+    choose = np.argmax if instruction.opcode == "ArgMax" else np.argmin
+    keep = bool(_integer(instruction, "keepdims", 1))
+    if not _integer(instruction, "select_last_index", 0):
+        return np.asarray(choose(data, axis=axis, keepdims=keep))
+    return np.asarray(data.shape[axis] - 1 - choose(np.flip(data, axis), axis=axis, keepdims=keep))
+
+
+def _one_hot(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    """Operands: indices, and optionally the pair (off, on), else 0 and 1; attribute `depth`."""
+    indices = arrays[0]
+    depth = _integer(instruction, "depth", 1)
+    axis = _axis(instruction, indices.ndim + 1, -1)
+    off, on = arrays[1].ravel() if len(arrays) > 1 else (0, 1)
+    wide = indices.astype(np.int64)
+    wrapped = np.where((wide >= -depth) & (wide < 0), wide + depth, wide)
+    slot = np.arange(depth).reshape((-1,) + (1,) * (indices.ndim - axis))
+    return np.where(np.expand_dims(wrapped, axis) == slot, on, off)
+
+
+def _triangle(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    cut = np.triu if _integer(instruction, "upper", 1) else np.tril
+    return np.asarray(cut(arrays[0], _integer(instruction, "k", 0)))
+
+
+def _copy(_: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0]
+
+
+MOVERS: dict[str, Mover] = {
+    "ArgMax": _arg_extreme,
+    "ArgMin": _arg_extreme,
+    "Copy": _copy,
+    "CumSum": _cumulative_sum,
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+    "OneHot": _one_hot,
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
+    "TopKIndices": _top_indices,
+    "TopKValues": _top_values,
+    "Trilu": _triangle,
+}
