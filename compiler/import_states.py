@@ -1,0 +1,88 @@
+"""Finds KV-cache pairs by the structure of the graph: present = Concat(past, new rows) along one axis,
+possibly seen through transposes; or an Attention operator that appends by itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .import_nodes import Node
+from .imported import StatePair
+
+_SAME = ("Identity", "Transpose")
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """Value `name`, seen through transposes: dimension d of the view is dimension perm[d] of it."""
+
+    name: str
+    perm: tuple[int, ...]
+
+
+def find_states(
+    nodes: Sequence[Node], input_ranks: Mapping[str, int], outputs: Sequence[str]
+) -> tuple[StatePair, ...]:
+    """State pairs in the order of the outputs. `input_ranks`: rank of every model input."""
+    producers = {output: node for node in nodes for output in node.outputs if output}
+    pairs = (_pair(output, producers, input_ranks) for output in outputs)
+    return tuple(pair for pair in pairs if pair is not None)
+
+
+def _pair(output: str, producers: Mapping[str, Node], ranks: Mapping[str, int]) -> StatePair | None:
+    node, steps = _through_views(output, producers)
+    if node is None:
+        return None
+    past, axis = _appended(node, output, producers, steps)
+    source, past_steps = _source(past, producers)
+    rank = ranks.get(source)
+    if rank is None or not -rank <= axis < rank:
+        return None
+    inner = _compose(past_steps, rank)
+    outer = _compose(steps, rank)
+    if inner is None or outer is None:
+        return None
+    layout = tuple(inner[d] for d in outer)
+    if layout != tuple(range(rank)):
+        return None
+    return StatePair(source, output, outer.index(axis % rank))
+
+
+def _through_views(name: str, producers: Mapping[str, Node]) -> tuple[Node | None, list[Node]]:
+    """The first node behind `name` that is no transpose, and the transposes, nearest to it first."""
+    steps: list[Node] = []
+    node = producers.get(name)
+    while node is not None and node.op_type in _SAME and not node.domain:
+        steps.insert(0, node)
+        node = producers.get(node.inputs[0])
+    return node, steps
+
+
+def _source(name: str, producers: Mapping[str, Node]) -> tuple[str, list[Node]]:
+    node, steps = _through_views(name, producers)
+    first = steps[0].inputs[0] if steps else name
+    return (first, steps) if node is None else ("", steps)
+
+
+def _appended(
+    node: Node, output: str, producers: Mapping[str, Node], steps: Sequence[Node]
+) -> tuple[str, int]:
+    """The value that the node appends to, and the axis; an empty name if it appends to none."""
+    written = steps[0].inputs[0] if steps else output
+    if node.op_type == "Concat" and not node.domain and len(node.inputs) == 2:
+        return node.inputs[0], node.integer("axis", 0)
+    if node.op_type == "Attention" and not node.domain and written in node.outputs[1:3]:
+        index = 3 + node.outputs.index(written)
+        return (node.inputs[index], 2) if index < len(node.inputs) else ("", 0)
+    return "", 0
+
+
+def _compose(steps: Sequence[Node], rank: int) -> tuple[int, ...] | None:
+    """The permutation that the transposes make together, first step first."""
+    total = tuple(range(rank))
+    for step in steps:
+        if step.op_type == "Identity":
+            continue
+        perm = step.integers("perm") or tuple(reversed(range(rank)))
+        if len(perm) != rank:
+            return None
+        total = tuple(total[d] for d in perm)
+    return total
