@@ -35,6 +35,7 @@ from .plan import (
     TileProgram,
     TransferColumns,
 )
+from .plan_file import plan_bytes, read_plan, write_plan
 from .target import (
     Chip,
     CopyUnit,
@@ -84,6 +85,6 @@ __all__ = [
     "Role", "Shape", "Slice", "Stage", "State", "Target", "Tensor", "TileColumns", "TileProgram",
     "TileTiming", "Tiling", "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit",
     "View", "ViewStep", "Window", "apply_step", "apply_view", "block_extents", "dtype_of",
-    "matrix_factors", "matrix_rules", "missing_rule", "simplify_view", "step_shape",
-    "tile_extents", "tile_timing", "unit_instances", "view_shape",
+    "matrix_factors", "matrix_rules", "missing_rule", "plan_bytes", "read_plan", "simplify_view",
+    "step_shape", "tile_extents", "tile_timing", "unit_instances", "view_shape", "write_plan",
 ]  # fmt: skip

@@ -1,0 +1,310 @@
+"""The `.chiplan` file: an uncompressed zip of `plan.json` and one `.npy` a column.
+
+The container is canonical (sorted members, fixed times and attributes), so equal plans are equal
+bytes. A file is read only when packing what was read gives the file's very bytes: every truncation
+and every flipped bit is noticed. `docs/plan-format.md` describes the schema for readers.
+"""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .codec import Codec, CodecError
+from .errors import BadInput, Problem
+from .graph import Tensor
+from .plan import BufferColumns, HopColumns, Plan, Stage, TileColumns, TileProgram, TransferColumns
+from .plan_columns import (
+    BUFFERS,
+    CHIPS,
+    HOPS,
+    LINKS,
+    TILES,
+    TRANSFERS,
+    ColumnError,
+    Layout,
+    group_members,
+    npy_bytes,
+    read_group,
+    read_npy,
+)
+from .plan_validity import first_problem
+from .target import Link, Topology
+from .types import ChipId, DType
+
+FORMAT = "chiplan"
+VERSION = 1
+LARGEST_FILE = 2**32
+"""Bytes; a larger file is refused unread."""
+
+_FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+_HOSTILE = (
+    zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, KeyError,
+    IndexError, OSError, EOFError, OverflowError, MemoryError,
+)  # fmt: skip
+"""What the zip and JSON readers raise on bytes made to confuse them."""
+
+
+def plan_bytes(plan: Plan) -> bytes:
+    """The content of the plan's file: the same bytes for equal plans."""
+    return _pack(_members(plan))
+
+
+def write_plan(plan: Plan, path: str | Path) -> str:
+    """Write the plan and return the file's sha256 in hex. The file is written beside its place and
+    then renamed, so a failure leaves an older file intact. Raises BadInput (`plan_not_written`)."""
+    data = plan_bytes(plan)
+    path = Path(path)
+    try:
+        _replace(path, data)
+    except OSError as error:
+        message = f"cannot write the plan to {path}: {error.strerror or error}. Choose another place with -o."
+        raise BadInput(Problem("plan_not_written", message)) from None
+    return hashlib.sha256(data).hexdigest()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(beside, 0o666 & ~_creation_mask())
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _creation_mask() -> int:
+    """The process's umask: a renamed temporary file must not stay private to its owner."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def read_plan(path: str | Path) -> Plan:
+    """The plan in a file. Raises BadInput: `plan_not_found`, `plan_broken` or `plan_version`."""
+    return _decode_plan(_unpack(_file_bytes(Path(path)), str(path)), str(path))
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"cannot read the plan {path}: {reason}. Make one with chiplan compile."
+        raise BadInput(Problem("plan_not_found", message)) from None
+    if len(data) > LARGEST_FILE:
+        raise _broken(str(path), f"it is larger than {LARGEST_FILE} bytes")
+    return data
+
+
+def _broken(name: str, reason: str) -> BadInput:
+    message = f"{name} is not a whole chiplan plan: {reason}. Make it again with chiplan compile."
+    return BadInput(Problem("plan_broken", message))
+
+
+def _members(plan: Plan) -> dict[str, bytes]:
+    """Every file in the container, by name."""
+    topology = plan.target.topology
+    links = np.array(topology.links, dtype=np.int64).reshape(-1, 3)
+    groups: list[tuple[str, Layout, object]] = [
+        ("transfers", TRANSFERS, plan.transfers),
+        ("hops", HOPS, plan.hops),
+        ("buffers", BUFFERS, plan.buffers),
+        ("topology", LINKS, _Columns(source=links[:, 0], destination=links[:, 1], port=links[:, 2])),
+        ("topology", CHIPS, _Columns(node=np.array(topology.node_of), rack=np.array(topology.rack_of))),
+    ]
+    groups += [(_stage_name(i), TILES, stage.program.tiles) for i, stage in enumerate(plan.stages)]
+    members = {}
+    for prefix, layout, columns in groups:
+        members.update(group_members(prefix, layout, columns))
+    constants = _constants(plan)
+    for number, tensor in enumerate(constants):
+        members[_constant_name(number)] = npy_bytes(_stored(tensor))
+    members["plan.json"] = _document(plan, [tensor.name for tensor in constants])
+    return members
+
+
+class _Columns:
+    """A bare bundle of columns, for groups that are no dataclass of arrays in memory."""
+
+    def __init__(self, **columns: np.ndarray) -> None:
+        self.__dict__.update(columns)
+
+
+def _document(plan: Plan, constants: list[str]) -> bytes:
+    content = {"format": FORMAT, "version": VERSION, "constants": constants, "plan": _CODEC.encode(plan)}
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _stage_name(number: int) -> str:
+    return f"stage{number:04d}"
+
+
+def _constant_name(number: int) -> str:
+    return f"constants/{number:04d}.npy"
+
+
+def _constants(plan: Plan) -> list[Tensor]:
+    """Tensors whose values travel in the plan, sorted by name."""
+    tensors = plan.graph.tensors
+    return [tensors[name] for name in sorted(tensors) if tensors[name].value is not None]
+
+
+def _storage(dtype: DType) -> str:
+    """Type string of a constant's member; bfloat16, which numpy lacks, is stored as its 16 bits."""
+    return "<u2" if dtype is DType.BF16 else dtype.numpy.newbyteorder("<").str
+
+
+def _stored(tensor: Tensor) -> np.ndarray:
+    value = np.ascontiguousarray(tensor.value, dtype=tensor.dtype.numpy).reshape(tensor.shape)
+    return value.view(_storage(tensor.dtype)) if tensor.dtype is DType.BF16 else value
+
+
+def _pack(members: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            info = zipfile.ZipInfo(name, _FIXED_TIME)
+            info.create_system = 3
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, members[name])
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes, name: str) -> dict[str, bytes]:
+    """The members; raises BadInput unless `data` is exactly what `_pack` makes of them."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            if any(entry.compress_type or entry.file_size != entry.compress_size for entry in entries):
+                raise _broken(name, "its members are compressed")
+            if sum(entry.file_size for entry in entries) > len(data):
+                raise _broken(name, "its members are larger than the file")
+            members = {entry.filename: archive.read(entry) for entry in entries}
+        if _pack(members) != data:
+            raise _broken(name, "its container is not the canonical one")
+    except _HOSTILE as error:
+        raise _broken(name, f"it cannot be unpacked ({type(error).__name__})") from None
+    return members
+
+
+def _decode_plan(members: dict[str, bytes], name: str) -> Plan:
+    try:
+        document = json.loads(members["plan.json"])
+    except _HOSTILE:
+        raise _broken(name, "plan.json is missing or is no JSON") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise _broken(name, "plan.json does not say that it is a chiplan plan")
+    if (version := document.get("version")) != VERSION or type(version) is not int:
+        message = f"{name} has plan format {str(version)[:20]}, this chiplan reads {VERSION}. Compile it again."
+        raise BadInput(Problem("plan_version", message))
+    try:
+        plan = _assemble(document, members)
+    except (CodecError, ColumnError) as error:
+        raise _broken(name, str(error)) from None
+    except RecursionError:
+        raise _broken(name, "plan.json is nested too deep") from None
+    problem = first_problem(plan)
+    if problem is not None:
+        raise _broken(name, problem)
+    return plan
+
+
+def _assemble(document: dict[str, Any], members: dict[str, bytes]) -> Plan:
+    """The plan with its columns and constants put back. Raises CodecError and ColumnError."""
+    if document.keys() != {"format", "version", "constants", "plan"}:
+        raise CodecError("plan.json must hold format, version, constants and plan")
+    plan: Plan = _CODEC.decode(document["plan"])
+    plan = replace(
+        plan,
+        target=replace(plan.target, topology=_read_topology(plan.target.topology, members)),
+        graph=replace(plan.graph, tensors=_read_constants(plan, document["constants"], members)),
+        stages=tuple(_read_stage(i, stage, members) for i, stage in enumerate(plan.stages)),
+        transfers=TransferColumns(**read_group(members, "transfers", TRANSFERS)),
+        hops=HopColumns(**read_group(members, "hops", HOPS)),
+        buffers=BufferColumns(**read_group(members, "buffers", BUFFERS)),
+    )
+    unknown = members.keys() - _expected_members(plan, len(document["constants"]))
+    if unknown:
+        raise ColumnError(f"the member {min(unknown)!r:.60} is unknown")
+    return plan
+
+
+def _expected_members(plan: Plan, constants: int) -> set[str]:
+    groups = [("transfers", TRANSFERS), ("hops", HOPS), ("buffers", BUFFERS), ("topology", LINKS + CHIPS)]
+    groups += [(_stage_name(number), TILES) for number in range(len(plan.stages))]
+    columns = {f"{prefix}/{field}.npy" for prefix, layout in groups for field, _ in layout}
+    return columns | {_constant_name(number) for number in range(constants)} | {"plan.json"}
+
+
+def _read_stage(number: int, stage: Stage, members: Mapping[str, bytes]) -> Stage:
+    tiles = TileColumns(**read_group(members, _stage_name(number), TILES))
+    return replace(stage, program=replace(stage.program, tiles=tiles))
+
+
+def _read_topology(topology: Topology, members: Mapping[str, bytes]) -> Topology:
+    links = read_group(members, "topology", LINKS)
+    chips = read_group(members, "topology", CHIPS)
+    ends = zip(links["source"].tolist(), links["destination"].tolist(), links["port"].tolist(), strict=True)
+    return replace(
+        topology,
+        links=tuple(Link(ChipId(source), ChipId(destination), port) for source, destination, port in ends),
+        node_of=tuple(chips["node"].tolist()),
+        rack_of=tuple(chips["rack"].tolist()),
+    )
+
+
+def _read_constants(plan: Plan, names: object, members: Mapping[str, bytes]) -> dict[str, Tensor]:
+    """The graph's tensors, those in `names` with their values."""
+    tensors = dict(plan.graph.tensors)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CodecError("constants must be an array of tensor names")
+    if names != sorted(set(names)) or not set(names) <= tensors.keys():
+        raise CodecError("constants must be distinct tensors of the graph, sorted")
+    for number, name in enumerate(names):
+        tensor, member = tensors[name], _constant_name(number)
+        if member not in members:
+            raise ColumnError(f"{member} is missing")
+        value = read_npy(members[member], _storage(tensor.dtype), tensor.shape)
+        tensors[name] = replace(tensor, value=value.view(tensor.dtype.numpy))
+    return tensors
+
+
+def _empty_codec() -> Codec:
+    """The coder of plan.json: a plan without what lies in columns, which decode as empty ones."""
+    empty = np.zeros(0, dtype=np.int64)
+
+    def nothing(layout: Layout) -> dict[str, np.ndarray]:
+        return {field: empty for field, _ in layout}
+
+    return Codec(
+        Plan,
+        omitted={
+            Tensor: {"value": None},
+            Topology: {"links": (), "node_of": (), "rack_of": ()},
+            TileProgram: {"tiles": TileColumns(**nothing(TILES))},
+            Plan: {
+                "transfers": TransferColumns(**nothing(TRANSFERS)),
+                "hops": HopColumns(**nothing(HOPS)),
+                "buffers": BufferColumns(**nothing(BUFFERS)),
+            },
+        },
+    )
+
+
+_CODEC = _empty_codec()

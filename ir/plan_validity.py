@@ -1,0 +1,236 @@
+"""Whether everything that a plan refers to exists, so that whoever reads it never runs off an array.
+
+Only references and shapes are checked here: a file that passes describes *some* plan. Whether that
+plan is right is the simulator's verdict, fault by fault.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from math import prod
+
+import numpy as np
+
+from .graph import Graph, Operand, Operator, Output, Result, Unit
+from .plan import Plan, Stage
+from .target import Target
+from .types import Shape
+from .views import Slice, ViewStep, Window, step_shape, view_shape
+
+MOST_ELEMENTS = 2**48
+"""More elements than any tensor has; a file that claims more is refused."""
+MOST_AXES = 16
+"""Fewer than numpy's limit on dimensions, with room for the axes that a view splits off."""
+LAST_CYCLE = 2**60
+"""Cycles and addresses stay below this, so that sums of a few of them fit 64 bits."""
+
+
+def first_problem(plan: Plan) -> str | None:
+    """What is wrong with the plan's references, in words; None when all exist."""
+    problems = chain(_target(plan.target), _graph(plan.graph), _figures(plan))
+    found = next(problems, None)
+    # Columns refer into graph and topology: they are looked at only when those hold.
+    return found if found is not None else next(_columns(plan), None)
+
+
+def _figures(plan: Plan) -> Iterator[str]:
+    if list(plan.tensor_names) != sorted(plan.graph.tensors):
+        yield "tensor_names are not the sorted names of the graph's tensors"
+    for name, value in (("users", plan.users), ("batch", plan.batch), ("sequence", plan.sequence)):
+        if not 1 <= value < 2**31:
+            yield f"{name} must be at least 1, found {value}"
+    for name, value in (("latency", plan.latency), ("interval", plan.interval)):
+        if not 1 <= value < LAST_CYCLE:
+            yield f"{name} must be at least 1 cycle, found {value}"
+
+
+def _target(target: Target) -> Iterator[str]:
+    chip, link = target.chip, target.link
+    rules = [rule for rules in chip.matrix.rules.values() for rule in rules]
+    positive = {
+        "clock_hz": chip.clock_hz,
+        "alignment": chip.alignment,
+        "usable bytes": chip.usable_bytes,
+        "flit_bytes": link.flit_bytes,
+        "cycles_per_flit": link.cycles_per_flit,
+        "matrix.load_bytes_per_cycle": chip.matrix.load_bytes_per_cycle,
+        "vector.lanes": chip.vector.lanes,
+        "vector.chained": chip.vector.chained,
+        "switch.bytes_per_cycle": chip.switch.bytes_per_cycle,
+        "memory.bytes_per_cycle": chip.memory.bytes_per_cycle,
+        "matrix rules": min((min(r.rows, r.columns, r.cycles_per_row) for r in rules), default=1),
+        "vector.cycles": min(chip.vector.cycles.values(), default=1),
+        "chips": target.topology.chips,
+    }
+    for name, value in positive.items():
+        if value < 1:
+            yield f"the target's {name} must be at least 1, found {value}"
+    topology = target.topology
+    ends = np.array([(end.source, end.destination) for end in topology.links], dtype=np.int64)
+    if _outside(ends, topology.chips):
+        yield "a link of the topology joins a chip that does not exist"
+    if not len(topology.node_of) == len(topology.rack_of) == topology.chips:
+        yield "the topology does not give one node and one rack a chip"
+
+
+def _graph(graph: Graph) -> Iterator[str]:
+    for name, tensor in graph.tensors.items():
+        if tensor.name != name:
+            yield f"tensor {name} is named {tensor.name}"
+        if len(tensor.shape) > MOST_AXES or min(tensor.shape, default=1) < 1:
+            yield f"tensor {name} has the shape {tensor.shape}"
+        elif prod(tensor.shape) > MOST_ELEMENTS:
+            yield f"tensor {name} has {prod(tensor.shape)} elements"
+        elif (rows := tensor.resident_rows) is not None and not (
+            0 <= rows[0] < len(tensor.shape) and 0 <= rows[1] <= tensor.shape[rows[0]]
+        ):
+            yield f"tensor {name} has resident rows {rows} outside its shape {tensor.shape}"
+    named = chain(graph.inputs, (o.tensor for o in graph.outputs), (s.tensor for s in graph.states))
+    for name in named:
+        if name not in graph.tensors:
+            yield f"tensor {name} does not exist"
+    for operator in graph.operators:
+        yield from _operator(operator, graph)
+    for output in graph.outputs:
+        yield from _view_of(output, graph)
+
+
+def _operator(operator: Operator, graph: Graph) -> Iterator[str]:
+    where = f"operator {operator.name}"
+    if not operator.body or not operator.results:
+        yield f"{where} has no instruction or no result"
+    if len(operator.factors) > MOST_AXES or any(not 1 <= f.extent <= MOST_ELEMENTS for f in operator.factors):
+        yield f"{where} has a factor without iterations"
+    if operator.unit is Unit.MATRIX and len(operator.operands) < 2:
+        yield f"{where} is on the matrix unit with {len(operator.operands)} operands"
+    for position, instruction in enumerate(operator.body):
+        known = len(operator.operands) + position
+        if any(not 0 <= value < known for value in instruction.inputs):
+            yield f"{where}: instruction {position} reads a value that does not exist"
+    for operand in operator.operands:
+        yield from (f"{where}: {problem}" for problem in _operand(operand, operator, graph))
+    for result in operator.results:
+        yield from (f"{where}: {problem}" for problem in _result(result, operator, graph))
+
+
+def _operand(operand: Operand, operator: Operator, graph: Graph) -> Iterator[str]:
+    problem = next(_view_of(operand, graph), None)
+    if problem is not None:
+        yield problem
+        return
+    shape = view_shape(operand.view, graph.tensors[operand.tensor].shape)
+    if not _axes_fit(operand.axes, shape, operator):
+        yield f"operand {operand.tensor} of shape {shape} has the axes {operand.axes}"
+
+
+def _view_of(item: Operand | Output, graph: Graph) -> Iterator[str]:
+    """The view of an operand or output must fit its tensor."""
+    if item.tensor not in graph.tensors:
+        yield f"tensor {item.tensor} does not exist"
+        return
+    shape = graph.tensors[item.tensor].shape
+    for step in item.view:
+        fits = _arguments_fit(step, shape)
+        try:
+            shape = step_shape(step, shape) if fits else ()
+        except ValueError:
+            fits = False
+        if not fits or min(shape, default=1) < 1 or len(shape) > MOST_AXES or prod(shape) > MOST_ELEMENTS:
+            yield f"a {type(step).__name__.lower()} does not fit tensor {item.tensor}"
+            return
+
+
+def _arguments_fit(step: ViewStep, shape: Shape) -> bool:
+    """Whether a step keeps to the promises of its docstring, which `step_shape` takes for granted."""
+    match step:
+        case Slice(starts=starts, stops=stops, steps=steps):
+            same_rank = len(starts) == len(stops) == len(steps) == len(shape)
+            bounds = zip(starts, stops, steps, shape, strict=False)
+            return same_rank and all(0 <= a < b <= extent and by >= 1 for a, b, by, extent in bounds)
+        case Window(axis=axis, size=size, stride=stride, dilation=dilation):
+            if not 0 <= axis < len(shape) or min(size, stride, dilation) < 1:
+                return False
+            return (size - 1) * dilation < shape[axis]
+    return True
+
+
+def _axes_fit(axes: tuple[int | None, ...], shape: tuple[int, ...], operator: Operator) -> bool:
+    used = [axis for axis in axes if axis is not None]
+    return (
+        len(axes) == len(shape)
+        and len(set(used)) == len(used)
+        and all(0 <= axis < len(operator.factors) for axis in used)
+        and all(
+            extent == (1 if axis is None else operator.factors[axis].extent)
+            for axis, extent in zip(axes, shape, strict=True)
+        )
+    )
+
+
+def _result(result: Result, operator: Operator, graph: Graph) -> Iterator[str]:
+    if result.tensor not in graph.tensors:
+        yield f"tensor {result.tensor} does not exist"
+        return
+    used = [axis for axis in result.axes if axis is not None]
+    shape = graph.tensors[result.tensor].shape
+    if not (
+        len(result.axes) == len(result.offsets) == len(shape)
+        and len(set(used)) == len(used)
+        and all(0 <= axis < len(operator.factors) for axis in used)
+        and 0 <= result.value < len(operator.body)
+    ):
+        yield f"result {result.tensor} of shape {shape} has the axes {result.axes}"
+        return
+    box = [1 if axis is None else operator.factors[axis].extent for axis in result.axes]
+    if any(o < 0 or o + b > e for o, b, e in zip(result.offsets, box, shape, strict=True)):
+        yield f"result {result.tensor}: a box of {box} at {result.offsets} is outside {shape}"
+
+
+def _columns(plan: Plan) -> Iterator[str]:
+    chips, tensors = plan.target.topology.chips, len(plan.tensor_names)
+    limits = (
+        ("transfers/tensor", plan.transfers.tensor, tensors),
+        ("transfers/source", plan.transfers.source, chips),
+        ("transfers/destination", plan.transfers.destination, chips),
+        ("transfers/first", plan.transfers.first, MOST_ELEMENTS),
+        ("transfers/last", plan.transfers.last, MOST_ELEMENTS),
+        ("hops/transfer", plan.hops.transfer, len(plan.transfers.tensor)),
+        ("hops/link", plan.hops.link, len(plan.target.topology.links)),
+        ("buffers/tensor", plan.buffers.tensor, tensors),
+        ("buffers/chip", plan.buffers.chip, chips),
+    )
+    for name, column, limit in limits:
+        if _outside(column, limit):
+            yield f"{name} refers to something that does not exist (it must lie in 0..{limit - 1})"
+    times = (
+        plan.transfers.start, plan.hops.start, plan.hops.end, plan.buffers.address, plan.buffers.nbytes,
+        plan.buffers.birth, plan.buffers.death,
+    )  # fmt: skip
+    if any(_outside(np.abs(column), LAST_CYCLE) for column in times):
+        yield "a cycle or an address is beyond what any chip has"
+    for number, stage in enumerate(plan.stages):
+        yield from (f"stage {number}: {problem}" for problem in _stage(stage, plan))
+
+
+def _stage(stage: Stage, plan: Plan) -> Iterator[str]:
+    program = stage.program
+    if _outside(np.array(stage.chips, dtype=np.int64), plan.target.topology.chips) or not stage.chips:
+        yield "a chip does not exist"
+    if prod(stage.mesh) != len(stage.chips):
+        yield f"the mesh {stage.mesh} does not hold {len(stage.chips)} chips"
+    if _outside(np.array(program.operators, dtype=np.int64), len(plan.graph.operators)):
+        yield "an operator does not exist"
+    if len(program.tilings) != len(program.operators):
+        yield f"{len(program.tilings)} tilings for {len(program.operators)} operators"
+    if _outside(program.tiles.operator, len(program.operators)):
+        yield "a tile belongs to an operator that does not exist"
+    if _outside(program.tiles.unit, len(Unit)):
+        yield "a tile runs on a unit that does not exist"
+    if _outside(program.tiles.instance, 2**15) or _outside(program.tiles.tile, 2**31):
+        yield "a tile has a negative number or instance"
+    if any(_outside(np.abs(column), LAST_CYCLE) for column in (program.tiles.start, program.tiles.end)):
+        yield "a tile runs in a cycle that no plan reaches"
+
+
+def _outside(column: np.ndarray, limit: int) -> bool:
+    """Whether an entry is not in 0..limit-1."""
+    return bool(column.size) and bool(column.min() < 0 or column.max() >= limit)
