@@ -19,13 +19,14 @@ class ModuloTable:
 
     def __init__(self, interval: int) -> None:
         self.interval = interval
+        self.busy = 0
+        """Reserved cycles in one interval."""
         self._starts: list[int] = []
         self._ends: list[int] = []
 
-    @property
-    def busy(self) -> int:
-        """Reserved cycles in one interval."""
-        return sum(self._ends) - sum(self._starts)
+    def __len__(self) -> int:
+        """Number of busy segments."""
+        return len(self._starts)
 
     def gap_after(self, cycle: int) -> tuple[int, int]:
         """The first free stretch [low, high) with low >= cycle and high > low, in unfolded time.
@@ -54,6 +55,7 @@ class ModuloTable:
 
     def reserve(self, low: int, high: int) -> None:
         """Mark [low, high) busy; it must be free and no longer than the interval."""
+        self.busy += high - low
         start = low % self.interval
         end = start + high - low
         if end <= self.interval:
@@ -61,22 +63,6 @@ class ModuloTable:
         else:
             self._insert(start, self.interval)
             self._insert(0, end - self.interval)
-
-    def release(self, low: int, high: int) -> None:
-        """Undo a `reserve` of the same stretch or of one that contains it."""
-        start = low % self.interval
-        end = start + high - low
-        pieces = [(start, end)] if end <= self.interval else [(start, self.interval), (0, end - self.interval)]
-        for first, last in pieces:
-            index = bisect_right(self._starts, first) - 1
-            old_start, old_end = self._starts[index], self._ends[index]
-            del self._starts[index], self._ends[index]
-            if last < old_end:
-                self._starts.insert(index, last)
-                self._ends.insert(index, old_end)
-            if old_start < first:
-                self._starts.insert(index, old_start)
-                self._ends.insert(index, first)
 
     def _insert(self, start: int, end: int) -> None:
         index = bisect_left(self._starts, start)

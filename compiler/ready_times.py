@@ -31,17 +31,17 @@ def constant_map(shape: Shape, cycle: int) -> ReadyMap:
     return ReadyMap(shape, (first,) * len(shape), np.full((1,) * len(shape), cycle, dtype=np.int64))
 
 
-def grid_map(shape: Shape, offsets: Sequence[int], blocks: Sequence[int], cycles: np.ndarray) -> ReadyMap:
-    """A box of a tensor, at `offsets`, written in blocks; the rest is ready at cycle 0.
+def grid_map(
+    shape: Shape, offsets: Sequence[int], blocks: Sequence[int], cycles: np.ndarray, box: Sequence[int]
+) -> ReadyMap:
+    """A box of a tensor, of extents `box` at `offsets`, written in blocks; the rest is ready at 0.
 
-    `cycles` has one entry a block; its extents and the block sizes give the box.
+    `cycles` has one entry a block.
     """
     breaks, picks = [], []
-    extents = [min(n * block, extent - offset) for n, block, extent, offset in
-               zip(cycles.shape, blocks, shape, offsets, strict=True)]
-    for extent, offset, block, n, box in zip(shape, offsets, blocks, cycles.shape, extents, strict=True):
+    for extent, offset, block, n, size in zip(shape, offsets, blocks, cycles.shape, box, strict=True):
         starts = offset + block * np.arange(n, dtype=np.int64)
-        before, after = ([0] if offset else []), ([offset + box] if offset + box < extent else [])
+        before, after = ([0] if offset else []), ([offset + size] if offset + size < extent else [])
         breaks.append(np.concatenate([before, starts, after]).astype(np.int64))
         picks.append((len(before), n))
     whole = np.zeros(tuple(map(len, breaks)), dtype=np.int64)

@@ -1,1 +1,16 @@
-"""..."""
+"""Which chip does what: stage cuts and placement, solved with OR-Tools and certified."""
+
+from .placement import place_stages
+from .problem import Carried, PartitionProblem, Recomputed, Resident
+from .stages import StageCut, cut_stages, smallest_stage_count
+
+__all__ = [
+    "Carried",
+    "PartitionProblem",
+    "Recomputed",
+    "Resident",
+    "StageCut",
+    "cut_stages",
+    "place_stages",
+    "smallest_stage_count",
+]

@@ -47,11 +47,3 @@ def test_a_gap_is_the_first_free_stretch(interval, work, cycle) -> None:
     assert low == next(c for c in range(cycle, cycle + interval + 1) if free[c % interval])
     assert free[np.arange(low, high) % interval].all()
     assert high - low == interval or not free[high % interval]
-
-
-def test_released_cycles_are_free_again() -> None:
-    table = ModuloTable(10)
-    table.reserve(7, 12)
-    table.release(9, 11)
-    assert table.gap_after(7) == (9, 11)
-    assert table.busy == 3

@@ -66,7 +66,7 @@ def test_views_of_ready_times_are_exact(case, data) -> None:
     blocks = [data.draw(st.integers(1, n)) for n in shape]
     grid = tuple(-(-n // b) for n, b in zip(shape, blocks, strict=True))
     cycles = np.random.default_rng(0).integers(1, 1000, grid)
-    ready = grid_map(shape, (0,) * len(shape), blocks, cycles)
+    ready = grid_map(shape, (0,) * len(shape), blocks, cycles, shape)
     seen = map_view(ready, view)
     expected = apply_view(view, dense(ready))
     assert seen.shape == expected.shape
@@ -78,8 +78,8 @@ def test_views_of_ready_times_are_exact(case, data) -> None:
 
 
 def test_boxes_of_one_tensor_combine() -> None:
-    left = grid_map((4, 6), (0, 0), (2, 3), np.array([[1], [2]]))
-    right = grid_map((4, 6), (0, 3), (4, 2), np.array([[7, 8]]))
+    left = grid_map((4, 6), (0, 0), (2, 3), np.array([[1], [2]]), (4, 3))
+    right = grid_map((4, 6), (0, 3), (4, 2), np.array([[7, 8]]), (4, 3))
     expected = np.zeros((4, 6), dtype=int)
     expected[:2, :3], expected[2:, :3], expected[:, 3:5], expected[:, 5:] = 1, 2, 7, 8
     np.testing.assert_array_equal(dense(latest([left, right])), expected)

@@ -1,0 +1,121 @@
+"""From a model file to a simulated plan: the verb `compile`, and the Python way to it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chiplan.ir import Cycle, Graph, InternalFault, Plan, Problem, Target
+from chiplan.runtime_sim import Report, simulate
+
+from .canonical import build_graph
+from .fusion import fuse_vector_chains
+from .imported import ImportedModel
+from .importer import import_model
+from .plan_build import build_buffers, build_stages, build_transfers
+from .planner import Options, Planner, check_options, silent
+from .precision import apply_precision, default_precision
+from .rewrites import simplify_graph
+from .tile_choice import tile_graph
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A plan that the simulator has accepted, and the simulator's report."""
+
+    plan: Plan
+    report: Report
+
+
+def compile_model(
+    model: Path,
+    *,
+    target: Target,
+    name: str | None = None,
+    chips: int | None = None,
+    objective: str = "throughput",
+    precision: str | None = None,
+    batch: int = 1,
+    sequence: int | None = None,
+    context: int | None = None,
+    bind: Mapping[str, int] | None = None,
+    users: int = 1,
+    progress: Callable[[str], None] = silent,
+) -> Compiled:
+    """Compile and simulate.
+
+    Raises BadInput, Infeasible, or InternalFault when the simulator finds a fault in the plan.
+    """
+    options = Options(objective, chips, precision, users)
+    check_options(options, target)
+    progress("importing")
+    imported = import_model(
+        model, name=name, batch=batch, sequence=sequence, context=context, bind=bind or {}
+    )
+    plan = plan_model(imported, target, options, progress)
+    progress("simulating")
+    report = simulate(plan)
+    if not report.ok:
+        raise InternalFault([Problem(f"fault_{f.name}", f.message, operator=f.operator) for f in report.faults[:10]])
+    return Compiled(plan, report)
+
+
+def prepare_graph(graph: Graph, precision: str, target: Target) -> Graph:
+    """Types fixed, work removed, chains fused: the operators that are planned."""
+    graph = simplify_graph(apply_precision(graph, precision))
+    return fuse_vector_chains(graph, target.chip.vector.chained)
+
+
+def plan_model(
+    imported: ImportedModel, target: Target, options: Options, progress: Callable[[str], None] = silent
+) -> Plan:
+    """Plan an imported model without simulating it."""
+    graph = build_graph(imported)
+    precision = options.precision or default_precision(graph, target.chip)
+    graph = prepare_graph(graph, precision, target)
+    tiled = tile_graph(graph, target.chip)
+    planner = Planner(graph, target, tiled, options, progress)
+    found = planner.run()
+    assumptions = imported.assumptions
+    if options.precision is None and precision != "model":
+        assumptions = (*assumptions, f"precision {precision}: the matrix unit has no rule for the model's own type")
+    names = {tensor: index for index, tensor in enumerate(sorted(graph.tensors))}
+    transfers, hops = build_transfers(found.schedule.sent, target, names)
+    return Plan(
+        target=target,
+        graph=graph,
+        stages=build_stages(found.stages, found.schedule),
+        transfers=transfers,
+        hops=hops,
+        buffers=build_buffers(graph, found.stages, found.schedule, target, options.users, names),
+        latency=Cycle(found.schedule.latency),
+        interval=Cycle(found.schedule.interval),
+        users=options.users,
+        batch=imported.batch,
+        sequence=imported.sequence,
+        precision=precision,
+        objective=options.objective,
+        model_fingerprint=imported.fingerprint,
+        bounds=found.bounds,
+        certificates=found.certificates,
+        assumptions=assumptions,
+        options=_recorded(imported, target, options, precision),
+        tensor_names=tuple(names),
+    )
+
+
+def _recorded(
+    imported: ImportedModel, target: Target, options: Options, precision: str
+) -> tuple[tuple[str, str], ...]:
+    """The options as text: what it takes to make the same plan, and to import the model again."""
+    recorded = {
+        "batch": str(imported.batch),
+        "chips": str(options.chips or target.topology.chips),
+        "objective": options.objective,
+        "precision": precision,
+        "sequence": str(imported.sequence),
+        "users": str(options.users),
+    }
+    if imported.context is not None:
+        recorded["context"] = str(imported.context)
+    recorded |= {f"bind {name}": str(value) for name, value in imported.bindings.items()}
+    return tuple(sorted(recorded.items()))

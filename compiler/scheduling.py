@@ -1,0 +1,236 @@
+"""Start cycles of all tiles and link slots: one pass over the operators in topological order.
+
+Each operator's tiles go on their unit in order, each as soon as the tiles that it reads are in SRAM
+and the unit is free *modulo the interval*, so that the micro-batches of the steady state overlap
+without a further check. Tensors that cross chips are sent in chunks as their tiles finish.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from chiplan.ir import Chip, Graph, Operand, Operator, Result, Role, Target, Unit, unit_instances
+
+from .links import LinkScheduler, Router, SentTensor
+from .modulo import ModuloTable, place_in_order
+from .ready_times import ReadyMap, block_maximum, constant_map, grid_map, latest, map_view
+from .tile_choice import TiledOperator
+
+
+@dataclass(frozen=True)
+class StageWork:
+    """The operators (graph indices, ascending) that the chip of one stage executes."""
+
+    chip: int
+    operators: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ScheduledOperator:
+    """Start cycle and instance of every tile of an operator on one chip, in tile order."""
+
+    tiled: TiledOperator
+    instance: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+
+@dataclass
+class Lifetime:
+    """Half-open use of a buffer by micro-batch 0."""
+
+    birth: int
+    death: int
+
+    def use(self, low: int, high: int) -> None:
+        self.birth, self.death = min(self.birth, low), max(self.death, high)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All start cycles at one interval. Lifetimes are keyed by (chip, tensor)."""
+
+    interval: int
+    latency: int
+    programs: Mapping[tuple[int, int], ScheduledOperator]
+    sent: tuple[SentTensor, ...]
+    lifetimes: Mapping[tuple[int, str], Lifetime]
+
+
+@dataclass
+class ChipState:
+    """Reservation tables of the units of one chip, and the matrix unit's longest block load."""
+
+    chip: Chip
+    interval: int
+    longest_load: int
+    tables: dict[Unit, list[ModuloTable]] = field(default_factory=dict)
+
+    def instances(self, unit: Unit) -> list[ModuloTable]:
+        if unit not in self.tables:
+            self.tables[unit] = [ModuloTable(self.interval) for _ in range(unit_instances(self.chip, unit))]
+        return self.tables[unit]
+
+
+class Scheduler:
+    """Schedules a partitioned graph at one interval. Raises NoRoom when the interval is too short."""
+
+    def __init__(
+        self, graph: Graph, target: Target, stages: Sequence[StageWork],
+        tiled: Mapping[int, TiledOperator], interval: int, router: Router | None = None,
+    ) -> None:
+        self.graph, self.tiled, self.interval = graph, tiled, interval
+        self.links = LinkScheduler(target, interval, router)
+        self.chips = {
+            stage.chip: ChipState(target.chip, interval, _longest_load(stage, tiled)) for stage in stages
+        }
+        self.stages_of: dict[int, list[int]] = {}
+        for stage in stages:
+            for index in stage.operators:
+                self.stages_of.setdefault(index, []).append(stage.chip)
+        self.ready: dict[tuple[int, str], ReadyMap] = {}
+        self.home: dict[str, int] = {}
+        self.lifetimes: dict[tuple[int, str], Lifetime] = {}
+        self.programs: dict[tuple[int, int], ScheduledOperator] = {}
+
+    def run(self) -> Schedule:
+        for index, operator in enumerate(self.graph.operators):
+            for chip in self.stages_of.get(index, ()):
+                self._schedule(index, operator, chip)
+        latency = self._latency()
+        for output in self.graph.outputs:
+            if (key := (self.home.get(output.tensor, -1), output.tensor)) in self.lifetimes:
+                self.lifetimes[key].use(latency, latency)
+        return Schedule(self.interval, latency, self.programs, tuple(self.links.sent), self.lifetimes)
+
+    def _latency(self) -> int:
+        last = [
+            int(self.ready[self.home[name], name].cycles.max())
+            for name in sorted({o.tensor for o in self.graph.outputs} | {s.tensor for s in self.graph.states})
+            if name in self.home
+        ]
+        return max(last, default=0)
+
+    def _schedule(self, index: int, operator: Operator, chip: int) -> None:
+        tiled, state = self.tiled[index], self.chips[chip]
+        need = self._need(tiled, chip)
+        atoms_ready = (need.reshape(tiled.offset.shape) - tiled.offset).max(axis=1)
+        np.maximum(atoms_ready, tiled.load[:, 0], out=atoms_ready)
+        durations = tiled.durations(state.longest_load if operator.unit is Unit.MATRIX else 0)
+        start, instance = self._place(state.instances(operator.unit), atoms_ready, durations)
+        starts = (start[:, None] + tiled.offset).ravel()
+        run = tiled.offset.shape[1]
+        done = ScheduledOperator(tiled, np.repeat(instance, run), starts, starts + tiled.occupancy.ravel())
+        self.programs[index, chip] = done
+        self._record(done, chip)
+
+    def _place(
+        self, tables: list[ModuloTable], ready: np.ndarray, durations: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Start and instance of every atom: dealt in turn, the least busy instance first."""
+        first = min(range(len(tables)), key=lambda i: tables[i].busy)
+        start = np.empty(len(durations), dtype=np.int64)
+        for number, table in enumerate(tables):
+            queue = slice((number - first) % len(tables), None, len(tables))
+            if len(durations[queue]):
+                start[queue] = place_in_order(table, ready[queue], durations[queue])
+        return start, (np.arange(len(durations)) + first) % len(tables)
+
+    def _need(self, tiled: TiledOperator, chip: int) -> np.ndarray:
+        """Earliest start of every tile as its operands allow, int64[tiles], in tile order."""
+        operator, tiling = tiled.operator, tiled.tiling
+        grid = tiling.grid(operator)
+        need = np.zeros(grid, dtype=np.int64)
+        load = tiled.load.reshape([grid[f] for f in tiling.order])
+        load = load.transpose(np.argsort(tiling.order)) if load.ndim else load
+        for position, operand in enumerate(operator.operands):
+            ready = self._arrived(operand, chip)
+            if ready is None:
+                continue
+            cycles = _on_grid(operand, ready, tiled)
+            stationary = operator.unit is Unit.MATRIX and position > 0
+            need = np.maximum(need, cycles + load if stationary else cycles)
+        return need.transpose(tiling.order).ravel()
+
+    def _arrived(self, operand: Operand, chip: int) -> ReadyMap | None:
+        """Ready times of an operand's tensor on a chip, sent there first if need be; None for what is
+        there from the start."""
+        tensor = self.graph.tensors[operand.tensor]
+        key = (chip, tensor.name)
+        if tensor.role is Role.WEIGHT:
+            return None
+        if tensor.role is Role.INPUT:
+            self.lifetimes.setdefault(key, Lifetime(0, 0))
+            return None
+        if key not in self.ready and tensor.role is Role.STATE:
+            return None
+        if key not in self.ready:
+            self._send(tensor.name, chip)
+        return self.ready[key]
+
+    def _send(self, name: str, chip: int) -> None:
+        source = self.home[name]
+        tensor = self.graph.tensors[name]
+        sent = self.links.send(tensor, source, chip, self.ready[source, name])
+        self.ready[chip, name] = sent.arrivals
+        self.lifetimes[source, name].use(sent.first_departure, sent.last_departure)
+        self.lifetimes[chip, name] = Lifetime(sent.first_arrival, sent.last_arrival)
+
+    def _record(self, done: ScheduledOperator, chip: int) -> None:
+        """Ready times of the results, and what the tiles do to the lifetimes of all buffers."""
+        operator = done.tiled.operator
+        low, high = int(done.start.min()), int(done.end.max())
+        for operand in operator.operands:
+            if (key := (chip, operand.tensor)) in self.lifetimes:
+                self.lifetimes[key].use(low, high)
+        for result in operator.results:
+            ready = _result_map(result, done, self.graph)
+            key = (chip, result.tensor)
+            self.ready[key] = latest([self.ready[key], ready]) if key in self.ready else ready
+            self.home.setdefault(result.tensor, chip)
+            if self.graph.tensors[result.tensor].role is Role.VALUE:
+                self.lifetimes.setdefault(key, Lifetime(low, high)).use(low, int(ready.cycles.max()))
+
+
+class UnlimitedScheduler(Scheduler):
+    """Every tile starts as soon as its operands are there: the critical path."""
+
+    def _place(
+        self, tables: list[ModuloTable], ready: np.ndarray, durations: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return ready, np.zeros(len(ready), dtype=np.int64)
+
+
+def _longest_load(stage: StageWork, tiled: Mapping[int, TiledOperator]) -> int:
+    return max((int(tiled[i].load.max()) for i in stage.operators), default=0)
+
+
+def _on_grid(operand: Operand, ready: ReadyMap, tiled: TiledOperator) -> np.ndarray:
+    """Block maxima of an operand, broadcastable to the operator's tile grid in factor order."""
+    blocks = [1 if axis is None else tiled.tiling.blocks[axis] for axis in operand.axes]
+    cycles = block_maximum(map_view(ready, operand.view), blocks)
+    used = [axis for axis in operand.axes if axis is not None]
+    cycles = cycles.reshape([n for n, axis in zip(cycles.shape, operand.axes, strict=True) if axis is not None])
+    cycles = cycles.transpose(np.argsort(used)) if used else cycles
+    missing = [f for f in range(len(tiled.tiling.blocks)) if f not in used]
+    return np.expand_dims(cycles, tuple(missing))
+
+
+def _result_map(result: Result, done: ScheduledOperator, graph: Graph) -> ReadyMap:
+    """When each written block is in SRAM: a block that accumulates is ready with its last tile."""
+    operator, tiling = done.tiled.operator, done.tiled.tiling
+    grid = tiling.grid(operator)
+    cycles = (done.end + done.tiled.depth).reshape([grid[f] for f in tiling.order])
+    cycles = cycles.transpose(np.argsort(tiling.order)) if cycles.ndim else cycles
+    kept = [axis for axis in result.axes if axis is not None]
+    dropped = tuple(f for f in range(len(grid)) if f not in kept)
+    cycles = cycles.max(axis=dropped) if dropped else cycles
+    cycles = cycles.transpose(np.argsort(np.argsort(kept))) if kept else cycles
+    cycles = np.expand_dims(cycles, tuple(d for d, axis in enumerate(result.axes) if axis is None))
+    blocks = [1 if axis is None else min(tiling.blocks[axis], operator.factors[axis].extent) for axis in result.axes]
+    extents = [1 if axis is None else operator.factors[axis].extent for axis in result.axes]
+    shape = graph.tensors[result.tensor].shape
+    if not cycles.ndim:
+        return constant_map(shape, int(cycles))
+    return grid_map(shape, result.offsets, blocks, cycles, extents)

@@ -1,0 +1,146 @@
+"""How each operator is cut into tiles: block sizes, loop order and the instances that run them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil, prod
+
+import numpy as np
+
+from chiplan.ir import (
+    Chip,
+    Graph,
+    MatrixRule,
+    Operator,
+    Tensor,
+    Tiling,
+    Unit,
+    matrix_factors,
+    matrix_rules,
+    tile_timing,
+    unit_instances,
+)
+
+# A tile shorter than this costs more in bookkeeping than its early result saves; one longer than
+# this holds back the consumers that wait for it.
+_SHORTEST, _LONGEST = 16, 64
+_PIECES = 16
+
+
+def choose_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> Tiling:
+    """The tiling of an operator on a chip; raises BadInput (`no_cycle_rule`) like `tile_timing`."""
+    if operator.unit is Unit.MATRIX:
+        return _matrix_tiling(operator, tensors, chip)
+    return _streaming_tiling(operator, tensors, chip)
+
+
+def _matrix_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> Tiling:
+    """Loop order batch, m, n, k: one output block accumulates in one go. The rows are cut so that the
+    blocks deal evenly onto the instances; a chunk shorter than a block's load would expose the load.
+    """
+    roles = matrix_factors(operator)
+    extents = [factor.extent for factor in operator.factors]
+    itemsize = tensors[operator.operands[1].tensor].dtype.itemsize
+    rows = prod(extents[f] for f in roles.rows)
+
+    def cost(choice: tuple[MatrixRule, int]) -> tuple[int, int]:
+        rule, chunks = choice
+        load = ceil(rule.rows * rule.columns * itemsize / chip.matrix.load_bytes_per_cycle)
+        blocks = prod(extents[f] for f in roles.batch) * chunks
+        blocks *= prod(ceil(extents[f] / rule.columns) for f in roles.columns)
+        depth = prod(ceil(extents[f] / rule.rows) for f in roles.reduced)
+        chunk = ceil(rows / chunks) * rule.cycles_per_row
+        return ceil(blocks / chip.matrix.instances) * depth * max(chunk, load), abs(chunk - _LONGEST)
+
+    rules = matrix_rules(operator, tensors, chip)
+    rule, chunks = min(product(rules, range(1, min(rows, 4 * _PIECES) + 1)), key=cost)
+    blocks = [1] * len(extents)
+    for f in roles.columns:
+        blocks[f] = min(extents[f], rule.columns)
+    for f in roles.reduced:
+        blocks[f] = min(extents[f], rule.rows)
+    _fill_inner(blocks, extents, roles.rows, ceil(rows / chunks))
+    return Tiling(tuple(blocks), (*roles.batch, *roles.rows, *roles.columns, *roles.reduced))
+
+
+def _fill_inner(blocks: list[int], extents: list[int], factors: tuple[int, ...], budget: int) -> None:
+    """Give `budget` iterations to the innermost factors first, in even pieces."""
+    for f in reversed(factors):
+        pieces = ceil(extents[f] / max(1, min(budget, extents[f])))
+        blocks[f] = ceil(extents[f] / pieces)
+        budget //= blocks[f]
+
+
+def _streaming_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> Tiling:
+    """Row-major tiles of some tens of cycles; reduced and whole factors stay in one piece."""
+    extents = [factor.extent for factor in operator.factors]
+    uncut = [f for f, factor in enumerate(operator.factors) if factor.reducer or factor.whole or factor.gathered]
+    cut = tuple(f for f in range(len(extents)) if f not in uncut)
+    per_cycle = _elements_per_cycle(operator, tensors, chip)
+    cycles = ceil(prod(extents) / per_cycle)
+    wanted = min(_LONGEST, max(_SHORTEST, ceil(cycles / _PIECES)))
+    blocks = list(extents)
+    _fill_inner(blocks, extents, cut, max(1, wanted * per_cycle // max(1, prod(extents[f] for f in uncut))))
+    return Tiling(tuple(blocks), (*cut, *uncut))
+
+
+def _elements_per_cycle(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> int:
+    if operator.unit is Unit.VECTOR:
+        return chip.vector.lanes
+    copy = chip.switch if operator.unit is Unit.SWITCH else chip.memory
+    return max(1, copy.bytes_per_cycle // tensors[operator.results[0].tensor].dtype.itemsize)
+
+
+@dataclass(frozen=True)
+class TiledOperator:
+    """An operator with its tiles. An *atom* is a run of tiles that may not be interrupted: the k tiles
+    of one output block on the matrix unit, a single tile elsewhere.
+
+    offset, occupancy, load: int64[atoms, tiles an atom]; offset is from the atom's start.
+    work: cycles of one instance if the atoms were dealt perfectly evenly (a lower bound).
+    """
+
+    operator: Operator
+    tiling: Tiling
+    offset: np.ndarray
+    occupancy: np.ndarray
+    load: np.ndarray
+    depth: int
+    work: int
+
+    def durations(self, longest_load: int) -> np.ndarray:
+        """Cycles from each atom's start until any next atom may start on its instance, int64[atoms],
+        when no block of the program takes longer than `longest_load` to load."""
+        return self.offset[:, -1] + np.maximum(self.occupancy[:, -1], longest_load)
+
+
+def tile_operator(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> TiledOperator:
+    """Cut an operator into tiles and time them."""
+    tiling = choose_tiling(operator, tensors, chip)
+    timing = tile_timing(operator, tiling, tensors, chip)
+    grid = tiling.grid(operator)
+    run = 1
+    if operator.unit is Unit.MATRIX:
+        run = prod(grid[f] for f in matrix_factors(operator).reduced)
+    occupancy, load = timing.occupancy.reshape(-1, run), timing.load.reshape(-1, run)
+    gaps = np.maximum(occupancy[:, :-1], load[:, 1:])
+    offset = np.concatenate([np.zeros((len(gaps), 1), dtype=np.int64), np.cumsum(gaps, axis=1)], axis=1)
+    instances = unit_instances(chip, operator.unit)
+    work = ceil(max(int(occupancy.sum()), int(load.sum())) / instances)
+    return TiledOperator(operator, tiling, offset, occupancy, load, timing.depth, work)
+
+
+def tile_graph(graph: Graph, chip: Chip) -> dict[int, TiledOperator]:
+    """Every operator of a graph in tiles; operators of equal shape, as in repeated layers, once."""
+    seen: dict[object, TiledOperator] = {}
+    tiled: dict[int, TiledOperator] = {}
+    for index, operator in enumerate(graph.operators):
+        types = tuple(graph.tensors[o.tensor].dtype for o in operator.operands)
+        results = tuple((r.axes, graph.tensors[r.tensor].dtype) for r in operator.results)
+        axes = tuple(o.axes for o in operator.operands)
+        body = tuple(i.dtype for i in operator.body)
+        key = (operator.unit, operator.factors, axes, types, results, body)
+        if key not in seen:
+            seen[key] = tile_operator(operator, graph.tensors, chip)
+        tiled[index] = replace(seen[key], operator=operator)
+    return tiled

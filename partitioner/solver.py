@@ -1,0 +1,50 @@
+"""The only door to OR-Tools: build a CP-SAT model, solve it under deterministic limits, certify it."""
+
+from dataclasses import dataclass
+
+from ortools.sat.python import cp_model
+
+from chiplan.ir import Certificate
+
+LinearExpr = cp_model.LinearExprT
+IntVar = cp_model.IntVar
+CpModel = cp_model.CpModel
+
+_STATUS = {
+    cp_model.OPTIMAL: "optimal",
+    cp_model.FEASIBLE: "feasible",
+    cp_model.INFEASIBLE: "infeasible",
+    cp_model.UNKNOWN: "unknown",
+    cp_model.MODEL_INVALID: "invalid",
+}
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What came out. `solver` is only asked for values when `found`."""
+
+    solver: cp_model.CpSolver
+    certificate: Certificate
+    found: bool
+
+    def value(self, expression: LinearExpr) -> int:
+        return int(self.solver.value(expression))
+
+
+def solve(model: CpModel, problem: str, deterministic_limit: float, *, minimising: bool = True) -> Solution:
+    """Solve with a fixed seed, a fixed number of interleaved workers and a deterministic limit, so that
+    the same model gives the same answer on every machine."""
+    solver = cp_model.CpSolver()
+    solver.parameters.random_seed = 1
+    solver.parameters.num_workers = 4
+    solver.parameters.interleave_search = True
+    solver.parameters.max_deterministic_time = deterministic_limit
+    status = solver.solve(model)
+    found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+    objective = round(solver.objective_value) if found and minimising else 0
+    bound = round(solver.best_objective_bound) if minimising and status != cp_model.INFEASIBLE else 0
+    gap = (objective - bound) / max(1, bound) if found else float("inf")
+    certificate = Certificate(
+        problem, _STATUS[status], objective, bound, gap, round(solver.response_proto.deterministic_time, 6)
+    )
+    return Solution(solver, certificate, found)
