@@ -1,0 +1,289 @@
+"""The command line: verbs, and what becomes of every way in which they end.
+
+What a verb needs is imported inside it, so that `--help` and `--version` answer at once.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from chiplan.ir import ChiplanError, ExitCode, InternalFault, Problem
+
+from .cli_options import COUNT, merged_bindings, with_json, with_shape
+from .cli_output import (
+    check_not_input,
+    check_writable,
+    file_sha256,
+    page,
+    print_json,
+    print_refusal,
+    progress,
+    write_text,
+)
+
+EXAMPLES = """
+\b
+Examples:
+  chiplan compile gpt2 --target groq-node --chips 8 -o gpt2.chiplan
+  chiplan simulate gpt2.chiplan
+  chiplan show gpt2.chiplan --svg gpt2.svg
+  chiplan inspect mymodel.onnx
+  chiplan compile mymodel.onnx --sequence 128 --target ./mychip.toml --chips 4 --json
+
+\b
+Exit codes: 0 done, 1 a check said no, 2 bad input or usage, 3 infeasible,
+4 incomparable, 70 a bug in chiplan.
+"""
+
+PLAN = click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
+OUTPUT = click.Path(path_type=Path)
+MODEL = click.argument("model", metavar="MODEL")
+
+
+@click.group(
+    "chiplan",
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
+)
+@click.version_option(version("chiplan"), prog_name="chiplan")
+def chiplan() -> None:
+    """Plan an ONNX transformer on many deterministic chips, and prove the plan.
+
+    MODEL is the path of an .onnx file or the name of a model that ships with chiplan.
+    """
+
+
+@chiplan.command("compile")
+@MODEL
+@click.option(
+    "--target", "target_name", required=True, metavar="NAME|FILE", help="A shipped target or a TOML file."
+)
+@click.option("--chips", type=COUNT, help="Use at most so many chips. [all of the target]")
+@click.option(
+    "--objective",
+    type=click.Choice(["throughput", "latency", "chips"]),
+    default="throughput",
+    show_default=True,
+    help="What is optimised first; the others break ties.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["model", "fp16", "int8", "w8a16"]),
+    help="Stored and computed types. [the model's own if the target has it, else fp16]",
+)
+@with_shape
+@click.option(
+    "--users", type=COUNT, default=1, show_default=True, help="Resident states, of --batch sequences each."
+)
+@click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
+@with_json
+def compile_verb(
+    model: str,
+    target_name: str,
+    chips: int | None,
+    objective: str,
+    precision: str | None,
+    batch: int,
+    sequence: int | None,
+    context: int | None,
+    bind: tuple[tuple[str, int], ...],
+    users: int,
+    output: Path | None,
+    as_json: bool,
+) -> ExitCode:
+    """Compile MODEL to a plan, simulate it, and write it."""
+    from chiplan.ir import write_plan
+    from chiplan.models import find_model, load_target
+    from chiplan.runtime_sim import figures
+
+    from .cli_summary import print_figures
+    from .cli_tables import print_list
+    from .compile import compile_model
+    from .quantities import size
+
+    source = find_model(model)
+    output = output or Path(f"{source.stem}.chiplan")
+    check_writable(output)
+    check_not_input(output, source)
+    with progress(as_json) as say:
+        compiled = compile_model(
+            source,
+            name=source.stem,
+            target=load_target(target_name),
+            chips=chips,
+            objective=objective,
+            precision=precision,
+            batch=batch,
+            sequence=sequence,
+            context=context,
+            bind=merged_bindings(bind),
+            users=users,
+            progress=say,
+        )
+    sha256 = write_plan(compiled.plan, output)
+    measured = figures(compiled.plan, compiled.report)
+    if as_json:
+        print_json({**measured, "sha256": sha256})
+    else:
+        console = page()
+        print_figures(console, compiled.plan, measured)
+        print_list(console, "Assumed", compiled.plan.assumptions)
+        console.print(f"wrote {output}, {size(output.stat().st_size)}, sha256 {sha256[:16]}", soft_wrap=True)
+    return ExitCode.DONE
+
+
+@chiplan.command("simulate")
+@PLAN
+@click.option("--numerics", metavar="MODEL", help="Also execute all tiles and compare with onnxruntime.")
+@with_json
+def simulate_verb(plan_path: Path, numerics: str | None, as_json: bool) -> ExitCode:
+    """Check PLAN cycle by cycle; exit code 1 when it has a fault."""
+    from chiplan.ir import read_plan
+    from chiplan.models import find_model
+    from chiplan.runtime_sim import figures, simulate
+
+    from .cli_numerics import numerics_document, print_numerics
+    from .cli_simulate import print_verdict
+    from .numeric_check import check_numerics
+
+    model = find_model(numerics) if numerics is not None else None
+    plan = read_plan(plan_path)
+    with progress(as_json) as say:
+        say("simulating")
+        report = simulate(plan)
+        say("executing all tiles")
+        compared = check_numerics(plan, model) if model is not None and report.ok else None
+    document = {**figures(plan, report), "sha256": file_sha256(plan_path)}
+    if compared is not None:
+        document |= {"ok": report.ok and compared.ok, "numerics": numerics_document(compared)}
+    if as_json:
+        print_json(document)
+    else:
+        console = page()
+        print_verdict(console, plan, report.faults, document)
+        if compared is not None:
+            print_numerics(console, compared)
+    return ExitCode.DONE if document["ok"] else ExitCode.CHECK_FAILED
+
+
+@chiplan.command("show")
+@PLAN
+@click.option("--dot", type=OUTPUT, help="Write the partition graph for Graphviz.")
+@click.option("--svg", type=OUTPUT, help="Write the partition graph as a picture.")
+@with_json
+def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, as_json: bool) -> ExitCode:
+    """Show PLAN: stages, chips, links, memory, interval, latency, what binds."""
+    from chiplan.ir import read_plan
+
+    from .cli_show import plan_document, print_plan
+    from .drawing import partition_dot
+    from .drawing_svg import partition_svg
+
+    plan = read_plan(plan_path)
+    for path, draw in ((dot, partition_dot), (svg, partition_svg)):
+        if path is not None:
+            check_not_input(path, plan_path)
+            write_text(path, draw(plan))
+    if as_json:
+        print_json(plan_document(plan, file_sha256(plan_path)))
+    else:
+        print_plan(page(), plan)
+    return ExitCode.DONE
+
+
+@chiplan.group("targets", invoke_without_command=True)
+@with_json
+@click.pass_context
+def targets_group(context: click.Context, as_json: bool) -> ExitCode | None:
+    """List the targets that ship; `show NAME` prints one with its sources."""
+    context.obj = as_json
+    if context.invoked_subcommand is not None:
+        return None
+    from .cli_catalogue import print_targets, targets_document
+
+    if as_json:
+        print_json(targets_document())
+    else:
+        print_targets(page())
+    return ExitCode.DONE
+
+
+@targets_group.command("show")
+@click.argument("name", metavar="NAME|FILE")
+@with_json
+@click.pass_obj
+def show_target_verb(listed_as_json: bool, name: str, as_json: bool) -> ExitCode:
+    """Print a target file: every hardware number and its source."""
+    from .cli_catalogue import target_document
+
+    document = target_document(name)
+    if as_json or listed_as_json:
+        print_json(document)
+    else:
+        click.echo(document["toml"], nl=False)
+    return ExitCode.DONE
+
+
+@chiplan.command("models")
+@with_json
+def models_verb(as_json: bool) -> ExitCode:
+    """List the models that ship."""
+    from .cli_catalogue import models_document, print_models
+
+    if as_json:
+        print_json(models_document())
+    else:
+        print_models(page())
+    return ExitCode.DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a verb and returns the exit code. Nothing but a bug in chiplan ends in a traceback, and
+    that only where CHIPLAN_TRACEBACK is set."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        return int(chiplan.main(args=words, prog_name="chiplan", standalone_mode=False) or 0)
+    except ChiplanError as refusal:
+        if isinstance(refusal, InternalFault):
+            return _report_bug(refusal, refusal.problems, as_json)
+        print_refusal(refusal.problems, refusal.exit_code, as_json)
+        return refusal.exit_code
+    except click.ClickException as error:
+        return _report_usage(error, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`chiplan show ... | head`); nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        return _report_bug(error, (Problem("bug", message),), as_json)
+
+
+def _report_usage(error: click.ClickException, as_json: bool) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "chiplan"
+    message = f"{error.format_message()} (see {path} --help)"
+    print_refusal((Problem("usage", message),), ExitCode.BAD_INPUT, as_json)
+    return ExitCode.BAD_INPUT
+
+
+def _report_bug(error: Exception, problems: Sequence[Problem], as_json: bool) -> int:
+    print_refusal(problems, ExitCode.BUG, as_json)
+    sys.stderr.write(
+        f"This is a bug in chiplan {version('chiplan')}, not in your input. Please report it with the "
+        "command line, the output of CHIPLAN_TRACEBACK=1 and the same command, and the model file if "
+        "you may share it.\n"
+    )
+    if os.environ.get("CHIPLAN_TRACEBACK"):
+        traceback.print_exception(error)
+    return ExitCode.BUG

@@ -1,0 +1,58 @@
+"""Options that several verbs share, and the types that check them."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+COUNT = click.IntRange(min=1)
+
+
+def binding(value: str) -> tuple[str, int]:
+    """`NAME=VALUE`: a symbolic dimension and its extent."""
+    name, separator, extent = value.rpartition("=")
+    if not separator or not name or not extent.isdecimal() or int(extent) < 1:
+        raise click.BadParameter(f"{value!r} is not NAME=VALUE with a whole number of 1 or more")
+    return name, int(extent)
+
+
+def merged_bindings(pairs: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    """The bindings by name; refuses two values for one name."""
+    merged: dict[str, int] = {}
+    for name, extent in pairs:
+        if merged.setdefault(name, extent) != extent:
+            raise click.UsageError(f"--bind gives {name} two values, {merged[name]} and {extent}; keep one")
+    return merged
+
+
+def with_json(command: Command) -> Command:
+    """Adds `--json`."""
+    option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
+    return option(command)
+
+
+def with_shape(command: Command) -> Command:
+    """Adds the options that bind symbolic dimensions."""
+    options = (
+        click.option(
+            "--batch", type=COUNT, default=1, show_default=True, help="Sequences that run together."
+        ),
+        click.option("--sequence", type=COUNT, help="Tokens in this run. [1 with a KV cache, else 128]"),
+        click.option(
+            "--context",
+            type=COUNT,
+            help="Cached tokens and this run's together. [2048, or the position table if smaller]",
+        ),
+        click.option(
+            "--bind",
+            type=binding,
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Extent of any other dimension.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

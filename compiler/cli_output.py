@@ -1,0 +1,103 @@
+"""How every verb speaks: one JSON object or text on standard output, refusals, files made whole."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from chiplan.ir import BadInput, ExitCode, Problem
+
+WIDTH = 80
+"""Columns of a page that is piped; a terminal has its own."""
+
+
+def page() -> Console:
+    """Standard output as a page: plain and 80 columns wide unless it is a terminal."""
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    """One object on standard output. NaN and infinity are no JSON: figures use null instead."""
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def print_refusal(problems: Sequence[Problem], exit_code: ExitCode, as_json: bool) -> None:
+    """Every problem, one line each on standard error, or all of them as one object."""
+    if as_json:
+        errors = [asdict(problem) for problem in problems]
+        print_json({"ok": False, "exit_code": int(exit_code), "errors": errors})
+    else:
+        for problem in problems:
+            sys.stderr.write(f"error: {problem.message}\n")
+
+
+def _say_nothing(step: str) -> None:
+    """Progress where nobody watches."""
+    del step
+
+
+@contextmanager
+def progress(as_json: bool) -> Iterator[Callable[[str], None]]:
+    """Says what is under way on a terminal; says nothing when piped or under `--json`."""
+    if as_json or not sys.stderr.isatty():
+        yield _say_nothing
+        return
+    console = Console(stderr=True, highlight=False, markup=False)
+    with console.status("starting") as status:
+        yield status.update
+
+
+def check_writable(path: Path) -> None:
+    """Refuses an output path before any work is done for it. Raises BadInput."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise _not_writable(path, "it is a folder; give a file name")
+    if not folder.is_dir():
+        raise _not_writable(path, f"the folder {path.parent} does not exist; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _not_writable(path, f"the folder {path.parent} may not be written")
+
+
+def check_not_input(path: Path, source: Path) -> None:
+    """Refuses to write over the file that is read. Raises BadInput."""
+    if path.exists() and path.samefile(source):
+        raise _not_writable(path, "it is the file that is read; give another name with --output")
+
+
+def _not_writable(path: Path, why: str) -> BadInput:
+    return BadInput(Problem("output_not_writable", f"cannot write {path}: {why}"))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes its place when whole and vanishes otherwise.
+
+    Raises BadInput when the file system refuses.
+    """
+    check_writable(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        raise _not_writable(path, error.strerror or str(error)) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """The fingerprint of a file that was just read or written."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,69 @@
+"""What `compile` and `simulate` print of a plan: the figures that it was asked for."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from chiplan.ir import Plan
+
+from .cli_tables import print_table, table
+from .quantities import counted, duration, grouped, rate, share
+
+
+def print_headline(console: Console, plan: Plan) -> None:
+    """Model, target, what runs, and the two figures; all marked as simulated."""
+    clock = plan.target.chip.clock_hz
+    chips = sum(len(stage.chips) for stage in plan.stages)
+    state = f", {counted(plan.users, 'user')} resident" if plan.graph.states else ""
+    console.print(
+        f"{plan.graph.name} on {plan.target.name}: {counted(len(plan.stages), 'stage')} on "
+        f"{counted(chips, 'chip')}, {plan.precision}",
+        style="bold",
+    )
+    console.print(f"batch {plan.batch}, sequence {plan.sequence}{state}, objective {plan.objective}")
+    console.print(f"latency   {grouped(plan.latency)} cycles, {duration(plan.latency, clock)}")
+    console.print(f"interval  {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}")
+    console.print("All figures are simulated and exclude transfers from and to the host.")
+
+
+def print_figures(console: Console, plan: Plan, figures: Mapping[str, object]) -> None:
+    """Headline, rates and bounds of a plan that was simulated."""
+    print_headline(console, plan)
+    for name, words in _RATES:
+        value = figures.get(name)
+        if isinstance(value, int | float):
+            console.print(f"{words} {rate(value)}")
+    console.print()
+    print_bounds(console, plan)
+
+
+_RATES = (
+    ("inferences_per_second", "inferences a second:"),
+    ("tokens_per_second_user", "tokens a second, one user:"),
+    ("tokens_per_second_total", "tokens a second, in total:"),
+)
+
+
+def print_bounds(console: Console, plan: Plan) -> None:
+    """Each proven bound next to what was achieved, and what binds in words."""
+    achieved = {
+        "interval": int(plan.interval),
+        "latency": int(plan.latency),
+        "chips": sum(len(stage.chips) for stage in plan.stages),
+    }
+    rows = (
+        (
+            bound.quantity,
+            grouped(achieved[bound.quantity]) if bound.quantity in achieved else "-",
+            grouped(bound.value),
+            _excess(achieved.get(bound.quantity), bound.value),
+            bound.binding,
+        )
+        for bound in plan.bounds
+    )
+    columns = ("quantity", "achieved", "bound", "above", "<what binds")
+    print_table(console, table("Proven lower bounds", columns, rows))
+
+
+def _excess(achieved: int | None, bound: int) -> str:
+    return "-" if achieved is None or bound <= 0 else share(achieved - bound, bound)

@@ -1,0 +1,213 @@
+"""What a plan amounts to, stage by stage and link by link, counted from its columns alone.
+
+Every figure here is a count of what the plan states; the simulator says whether it is true.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from chiplan.ir import ChipId, Link, LinkId, Plan, Role, Stage, Unit
+
+UNITS = tuple(Unit)
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """One stage. `busy[unit]` is the busiest instance's occupied cycles in one micro-batch.
+
+    `sram_bytes` is the address space that its fullest chip's buffers cover, all copies counted.
+    """
+
+    index: int
+    chips: tuple[ChipId, ...]
+    first_node: str
+    last_node: str
+    operators: int
+    recomputed: int
+    tiles: int
+    busy: dict[Unit, int]
+    sram_bytes: int
+    weight_bytes: int
+    state_bytes: int
+
+
+@dataclass(frozen=True)
+class EdgeSummary:
+    """All that one stage sends another in one micro-batch. `cycles` is the busiest link's share;
+    [start, end) spans the first flit's entry and the last one's arrival."""
+
+    source: int
+    destination: int
+    tensors: tuple[str, ...]
+    nbytes: int
+    transfers: int
+    routes: int
+    links: int
+    hops: int
+    cycles: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class LinkSummary:
+    """A link and the cycles that it carries flits in one micro-batch."""
+
+    index: LinkId
+    link: Link
+    busy: int
+    transfers: int
+
+
+@dataclass(frozen=True)
+class RecomputedValue:
+    """An operator that several stages execute, since that is cheaper than carrying its value."""
+
+    operator: str
+    node: str
+    stages: tuple[int, ...]
+
+
+def node_name(plan: Plan, operator: int) -> str:
+    """The ONNX node that an operator came from, or the operator's own name where there is none."""
+    described = plan.graph.operators[operator]
+    return described.nodes[0] if described.nodes else described.name
+
+
+def busy_cycles(stage: Stage) -> dict[Unit, int]:
+    """Occupied cycles of the busiest instance of every unit kind."""
+    tiles = stage.program.tiles
+    occupied = tiles.end - tiles.start
+    busy = {}
+    for position, unit in enumerate(UNITS):
+        mine = tiles.unit == position
+        sums = np.bincount(tiles.instance[mine], weights=occupied[mine], minlength=1)
+        busy[unit] = int(sums.max())
+    return busy
+
+
+def _covered_bytes(address: np.ndarray, extent: np.ndarray) -> int:
+    """Length of the union of the intervals [address, address + extent)."""
+    if not len(address):
+        return 0
+    order = np.argsort(address, kind="stable")
+    low, high = address[order], np.maximum.accumulate(address[order] + extent[order])
+    before = np.concatenate([low[:1], high[:-1]])
+    return int((high - np.maximum(before, low)).clip(min=0).sum())
+
+
+def sram_bytes(plan: Plan, chip: ChipId) -> int:
+    """Bytes of SRAM that the chip's buffers cover over the whole run, all copies counted."""
+    alignment = plan.target.chip.alignment
+    mine = plan.buffers.chip == chip
+    stride = -(-plan.buffers.nbytes[mine] // alignment) * alignment
+    return _covered_bytes(plan.buffers.address[mine], stride * plan.buffers.copies[mine])
+
+
+def _role_bytes(plan: Plan, chip: ChipId, role: Role) -> int:
+    wanted = np.array([plan.graph.tensors[name].role is role for name in plan.tensor_names], dtype=bool)
+    mine = (plan.buffers.chip == chip) & wanted[plan.buffers.tensor]
+    return int((plan.buffers.nbytes[mine] * plan.buffers.copies[mine]).sum())
+
+
+def summarise_stage(plan: Plan, index: int) -> StageSummary:
+    """Counts of stage `index`; of a group of chips, the fullest one's memory."""
+    stage = plan.stages[index]
+    operators = stage.program.operators
+    return StageSummary(
+        index=index,
+        chips=stage.chips,
+        first_node=node_name(plan, operators[0]) if operators else "",
+        last_node=node_name(plan, operators[-1]) if operators else "",
+        operators=len(operators),
+        recomputed=len(stage.recomputed),
+        tiles=len(stage.program.tiles.start),
+        busy=busy_cycles(stage),
+        sram_bytes=max(sram_bytes(plan, chip) for chip in stage.chips),
+        weight_bytes=max(_role_bytes(plan, chip, Role.WEIGHT) for chip in stage.chips),
+        state_bytes=max(_role_bytes(plan, chip, Role.STATE) for chip in stage.chips),
+    )
+
+
+def summarise_stages(plan: Plan) -> tuple[StageSummary, ...]:
+    """One summary a stage, in pipeline order."""
+    return tuple(summarise_stage(plan, index) for index in range(len(plan.stages)))
+
+
+def _stage_of_chip(plan: Plan) -> np.ndarray:
+    """int64[chips of the target]: the stage that a chip belongs to, -1 for none."""
+    stage_of = np.full(plan.target.topology.chips, -1, dtype=np.int64)
+    for index, stage in enumerate(plan.stages):
+        stage_of[list(stage.chips)] = index
+    return stage_of
+
+
+def _distinct_routes(plan: Plan, hops: np.ndarray) -> int:
+    """How many different sequences of links the transfers of `hops` (positions) take."""
+    transfer, first = np.unique(plan.hops.transfer[hops], return_inverse=True)
+    number = plan.hops.hop[hops]
+    routes = np.full((len(transfer), int(number.max()) + 1), -1, dtype=np.int64)
+    routes[first, number] = plan.hops.link[hops]
+    return len(np.unique(routes, axis=0))
+
+
+def summarise_edges(plan: Plan) -> tuple[EdgeSummary, ...]:
+    """One summary for each pair of stages that exchange data, sorted by (source, destination)."""
+    transfers, stage_of = plan.transfers, _stage_of_chip(plan)
+    pairs = np.stack([stage_of[transfers.source], stage_of[transfers.destination]], axis=1)
+    distinct, which = np.unique(pairs.reshape(-1, 2), axis=0, return_inverse=True)
+    itemsizes = np.array([plan.graph.tensors[name].dtype.itemsize for name in plan.tensor_names])
+    return tuple(
+        _summarise_edge(
+            plan, (int(source), int(destination)), np.flatnonzero(which.ravel() == pair), itemsizes
+        )
+        for pair, (source, destination) in enumerate(distinct)
+    )
+
+
+def _summarise_edge(
+    plan: Plan, stages: tuple[int, int], chosen: np.ndarray, itemsizes: np.ndarray
+) -> EdgeSummary:
+    transfers = plan.transfers
+    hops = np.flatnonzero(np.isin(plan.hops.transfer, chosen))
+    links, position = np.unique(plan.hops.link[hops], return_inverse=True)
+    busy = np.bincount(position, weights=(plan.hops.end - plan.hops.start)[hops], minlength=1)
+    tensor = transfers.tensor[chosen]
+    return EdgeSummary(
+        source=stages[0],
+        destination=stages[1],
+        tensors=tuple(plan.tensor_names[name] for name in np.unique(tensor)),
+        nbytes=int(((transfers.last - transfers.first)[chosen] * itemsizes[tensor]).sum()),
+        transfers=len(chosen),
+        routes=_distinct_routes(plan, hops) if len(hops) else 0,
+        links=len(links),
+        hops=int(plan.hops.hop[hops].max()) + 1 if len(hops) else 0,
+        cycles=int(busy.max()),
+        start=int(transfers.start[chosen].min()),
+        end=int(plan.hops.end[hops].max()) + plan.target.link.hop_latency if len(hops) else 0,
+    )
+
+
+def summarise_links(plan: Plan) -> tuple[LinkSummary, ...]:
+    """Links that carry anything, busiest first, then by index."""
+    links = plan.target.topology.links
+    busy = np.bincount(plan.hops.link, weights=plan.hops.end - plan.hops.start, minlength=len(links))
+    carried = np.bincount(plan.hops.link, minlength=len(links))
+    order = np.lexsort((np.arange(len(links)), -busy))
+    return tuple(
+        LinkSummary(LinkId(int(index)), links[index], int(busy[index]), int(carried[index]))
+        for index in order[: np.count_nonzero(carried)]
+    )
+
+
+def recomputed_values(plan: Plan) -> tuple[RecomputedValue, ...]:
+    """Operators that run on several stages, in graph order."""
+    stages: dict[int, list[int]] = {}
+    for index, stage in enumerate(plan.stages):
+        for operator in stage.recomputed:
+            stages.setdefault(operator, []).append(index)
+    return tuple(
+        RecomputedValue(plan.graph.operators[operator].name, node_name(plan, operator), tuple(where))
+        for operator, where in sorted(stages.items())
+    )

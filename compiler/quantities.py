@@ -1,0 +1,40 @@
+"""How figures are written for people: grouped thousands, binary sizes, shares."""
+
+from math import isfinite
+
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def grouped(value: int) -> str:
+    """1234567 -> 1,234,567."""
+    return f"{value:,}"
+
+
+def size(nbytes: int) -> str:
+    """Bytes in the largest binary unit that keeps the number at 1 or more: 1536 -> 1.5 KiB."""
+    value, power = float(nbytes), 0
+    while value >= 1024 and power < len(_SIZES) - 1:
+        value, power = value / 1024, power + 1
+    return f"{nbytes} B" if power == 0 else f"{value:.1f} {_SIZES[power]}"
+
+
+def share(part: float, whole: float) -> str:
+    """`part` of `whole` in per cent; a dash where there is no whole."""
+    return f"{100 * part / whole:.1f} %" if whole > 0 else "-"
+
+
+def duration(cycles: int, clock_hz: int) -> str:
+    """Cycles as microseconds of the chip's clock."""
+    return f"{1e6 * cycles / clock_hz:,.1f} us"
+
+
+def rate(value: float | None) -> str:
+    """A rate a second with three significant digits or more; a dash where it has no meaning."""
+    if value is None or not isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 link, 2 links."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,101 @@
+"""`show` and the pictures, on a plan small enough to count by hand."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from chiplan.compiler.cli import main
+from chiplan.compiler.cli_output import page
+from chiplan.compiler.cli_show import print_plan
+from chiplan.compiler.drawing import partition_dot
+from chiplan.compiler.drawing_svg import partition_svg
+from chiplan.compiler.plan_summary import summarise_edges, summarise_links, summarise_stages
+from chiplan.ir import Plan, Unit, write_plan
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def plan_file(hand_plan: Plan, tmp_path: Path) -> Path:
+    path = tmp_path / "hand.chiplan"
+    write_plan(hand_plan, path)
+    return path
+
+
+def test_stage_figures_equal_the_columns(hand_plan: Plan) -> None:
+    first, second = summarise_stages(hand_plan)
+    assert (first.operators, first.tiles, second.operators, second.tiles) == (2, 3, 1, 2)
+    assert first.busy == {Unit.MATRIX: 2, Unit.VECTOR: 4, Unit.SWITCH: 0, Unit.MEMORY: 0}
+    assert second.busy[Unit.MATRIX] == 4
+    assert (first.sram_bytes, second.sram_bytes) == (64 + 128 + 64 + 2 * 64, 128 + 64 + 64)
+    assert (first.weight_bytes, first.state_bytes) == (128, 0)
+    assert (first.first_node, second.last_node) == ("node_first", "node_second")
+
+
+def test_edge_figures_equal_the_columns(hand_plan: Plan) -> None:
+    (edge,) = summarise_edges(hand_plan)
+    assert (edge.source, edge.destination, edge.tensors) == (0, 1, ("r",))
+    assert (edge.nbytes, edge.transfers, edge.routes, edge.links, edge.hops) == (64, 2, 2, 3, 2)
+    assert (edge.cycles, edge.start, edge.end) == (8, 19, 41 + 10)
+    assert [(used.index, used.busy) for used in summarise_links(hand_plan)] == [(0, 8), (1, 8), (5, 8)]
+
+
+def test_the_page_fits_80_columns_and_names_everything(
+    hand_plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_plan(page(), hand_plan)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for expected in (
+        "simulated",
+        "node_second",
+        "link 0->1 is the bottleneck",
+        "OPTIMAL",
+        "batch = 1 (default)",
+    ):
+        assert expected in text
+
+
+def test_show_prints_one_object(plan_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(plan_file), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is True
+    assert (document["stages"], document["chips"], document["interval_cycles"]) == (2, 2, 10)
+    assert document["stage_details"][0]["busy"] == {"matrix": 2, "vector": 4, "switch": 0, "memory": 0}
+    assert document["links"][0] == {
+        "link": 0, "source": 0, "destination": 1, "port": 0, "busy": 8, "transfers": 1,
+    }  # fmt: skip
+
+
+def test_the_picture_is_well_formed_and_keeps_its_bounds(hand_plan: Plan) -> None:
+    root = ET.fromstring(partition_svg(hand_plan))
+    width, height = float(root.attrib["width"]), float(root.attrib["height"])
+    texts = list(root.iter(f"{SVG}text"))
+    assert any(text.text == 'to node_"<relu>&\\{x}|' for text in texts)
+    assert all(0 <= float(t.attrib["x"]) <= width and 0 <= float(t.attrib["y"]) <= height for t in texts)
+    assert len([r for r in root.iter(f"{SVG}rect") if r.attrib["class"] == "box"]) == 2
+    assert len([c for c in root.iter(f"{SVG}circle") if c.attrib["class"] == "busy"]) == 2
+
+
+def test_names_are_escaped_in_dot(hand_plan: Plan) -> None:
+    text = partition_dot(hand_plan)
+    assert 'node_\\"<relu>&\\\\{x}|' in text
+    assert 's0 -> s1 [label="64 B, 8 cycles\\l3 links, 2 hops\\l"];' in text
+    assert text.count("{") - text.count("{x}") == text.count("}") - text.count("{x}")
+
+
+def test_show_writes_both_pictures(plan_file: Path, tmp_path: Path) -> None:
+    dot, svg = tmp_path / "hand.dot", tmp_path / "hand.svg"
+    assert main(["show", str(plan_file), "--dot", str(dot), "--svg", str(svg)]) == 0
+    assert dot.read_text(encoding="utf-8").startswith('digraph "hand" {')
+    assert svg.read_text(encoding="utf-8").startswith("<svg")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hand.chiplan", "hand.dot", "hand.svg"]
+
+
+def test_a_picture_never_replaces_the_plan(plan_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = plan_file.read_bytes()
+    assert main(["show", str(plan_file), "--svg", str(plan_file)]) == 2
+    assert "it is the file that is read" in capsys.readouterr().err
+    assert plan_file.read_bytes() == before
