@@ -112,17 +112,17 @@ def _skip(inner: str) -> Rule:
     return rule
 
 
-def _fast_gelu(node: Node, types: InputTypes) -> str:
+def _fast_gelu(_node: Node, types: InputTypes) -> str:
     bias = _present(types, 1)
     total = "Add (x, bias)" if bias else "Identity (x)"
     return _function("x, bias", "y", f'total = {total} y = Gelu <approximate = "tanh"> (total)')
 
 
-def _bias_gelu(node: Node, types: InputTypes) -> str:
+def _bias_gelu(_node: Node, _types: InputTypes) -> str:
     return _function("x, bias", "y", "total = Add (x, bias) y = Gelu (total)")
 
 
-def _gelu(node: Node, types: InputTypes) -> str:
+def _gelu(_node: Node, _types: InputTypes) -> str:
     return _function("x", "y", "y = Gelu (x)")
 
 
@@ -160,9 +160,10 @@ def _swapped(kind: object, swap: int) -> str:
 def _batch_normalization(node: Node, types: InputTypes) -> str:
     rank = _rank(types)
     axes = [axis for axis in range(rank) if axis != 1]
-    parameters = " ".join(f"{name}_wide = Unsqueeze ({name}, axes)" for name in ("scale", "bias", "mean", "variance"))
+    names = ("scale", "bias", "mean", "variance")
+    parameters = " ".join(f"{name}_wide = Unsqueeze ({name}, axes)" for name in names)
     body = f"""
-        axes = Constant <value = int64[{len(axes)}] {{{', '.join(map(str, axes))}}}> ()
+        axes = Constant <value = int64[{len(axes)}] {{{", ".join(map(str, axes))}}}> ()
         {parameters}
         small = Constant <value = float {{{node.real("epsilon", 1e-5)!r}}}> ()
         epsilon = Cast <to = {_element_type(types)}> (small)
@@ -175,10 +176,10 @@ def _batch_normalization(node: Node, types: InputTypes) -> str:
     return _function("x, scale, bias, mean, variance", "y", body)
 
 
-def _global_average_pool(node: Node, types: InputTypes) -> str:
+def _global_average_pool(_node: Node, types: InputTypes) -> str:
     axes = list(range(2, _rank(types)))
     body = f"""
-        axes = Constant <value = int64[{len(axes)}] {{{', '.join(map(str, axes))}}}> ()
+        axes = Constant <value = int64[{len(axes)}] {{{", ".join(map(str, axes))}}}> ()
         y = ReduceMean (x, axes)"""
     return _function("x", "y", body)
 
@@ -186,7 +187,7 @@ def _global_average_pool(node: Node, types: InputTypes) -> str:
 def _variadic(operator: str) -> Rule:
     """Sum, Min and Max of any number of inputs as a chain of operators with two."""
 
-    def rule(node: Node, types: InputTypes) -> str:
+    def rule(node: Node, _types: InputTypes) -> str:
         names = [f"x{index}" for index in range(len(node.inputs))]
         return _function(", ".join(names), "y", _chain(operator, names, "y"))
 

@@ -54,7 +54,7 @@ def bind_dimensions(
     equations.add(_asked(request, symbols))
     equations.add(_of_axes(inputs, roles))
     assumed = _apply_defaults(equations, roles, table)
-    problems = [_contradiction(conflict) for conflict in equations.conflicts]
+    problems = _contradictions(equations.conflicts)
     problems += [] if problems else _impossible(equations, inputs, table)
     problems += _unbound(equations, inputs)
     if problems:
@@ -79,8 +79,8 @@ def _of_axes(inputs: Sequence[ModelInput], roles: Roles) -> Iterator[Equation]:
         yield Equation(Expression(0, total), "context = cached tokens + sequence")
     for (name, axis), role in roles.items():
         size = sizes[name][axis]
-        text = str(size.constant) if not size.terms else "+".join(size.symbols)
-        source = f"axis {axis} of input {name} ({text}) is the {_word(role)}"
+        text = f"{size.constant} in the file" if not size.terms else "+".join(size.symbols)
+        source = f"axis {axis} of input {name} ({text}), the {_word(role)}"
         yield Equation(size.minus(Expression(0, ((_UNKNOWN[role], 1),))), source)
 
 
@@ -118,9 +118,7 @@ def _smaller(default: int, table: PositionTable | None) -> tuple[int, str]:
     return default, f"its position table {table.name} has room for {table.rows}"
 
 
-def _bound(
-    equations: Equations, symbols: Sequence[str], roles: Roles, assumed: Sequence[str]
-) -> Bound:
+def _bound(equations: Equations, symbols: Sequence[str], roles: Roles, assumed: Sequence[str]) -> Bound:
     values = {symbol: equations.values[symbol] for symbol in symbols}
     role_values = {role: equations.values.get(unknown) for role, unknown in _UNKNOWN.items()}
     named = [*assumed, *_by_role(equations, symbols)]
@@ -135,7 +133,7 @@ def _by_role(equations: Equations, symbols: Sequence[str]) -> Iterator[str]:
     for symbol in symbols:
         source = equations.sources[symbol]
         if not source.startswith("--"):
-            meaning = source.rsplit(" is the ", 1)[-1]
+            meaning = source.rsplit(", the ", 1)[-1]
             groups.setdefault((meaning, equations.values[symbol]), []).append(symbol)
     for (meaning, value), names in groups.items():
         shown = ", ".join(names[:_NAMES_SHOWN])
@@ -166,14 +164,24 @@ def _meaningless(request: Request, roles: Roles) -> Iterator[Problem]:
         yield Problem("unknown_binding", message, dimension=BATCH)
 
 
-def _contradiction(conflict: Conflict) -> Problem:
-    names = [symbol.strip("<>") for symbol in conflict.equation.expression.symbols]
-    against = " and ".join(conflict.reasons) or "its value"
+def _contradictions(conflicts: Sequence[Conflict]) -> list[Problem]:
+    """One problem a dimension and reason: a fixed sequence contradicts every input that has one."""
+    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for conflict in conflicts:
+        symbols = conflict.equation.expression.symbols
+        name = ", ".join(symbol.strip("<>") for symbol in symbols)
+        groups.setdefault((name, conflict.reasons), []).append(conflict.equation.source)
+    return [_contradiction(name, reasons, sources) for (name, reasons), sources in groups.items()]
+
+
+def _contradiction(name: str, reasons: Sequence[str], sources: Sequence[str]) -> Problem:
+    more = f" (and {len(sources) - 1} more)" if len(sources) > 1 else ""
+    against = " and ".join(source for source in reasons if source != sources[0]) or "itself"
     message = (
-        f"Dimension {', '.join(names)} has two values: {conflict.equation.source} contradicts {against}; "
+        f"Dimension {name} has two values: {against} contradicts {sources[0]}{more}; "
         "bind it once, or leave one of the options out."
     )
-    return Problem("contradictory_binding", message, dimension=names[0] if names else None)
+    return Problem("contradictory_binding", message, dimension=name or None)
 
 
 def _impossible(
@@ -186,7 +194,8 @@ def _impossible(
             f"Context {context} must be larger than sequence {sequence}: the model has cache inputs, and "
             f"they would hold {past} tokens; raise --context, or use an export without a cache."
         )
-        yield Problem("zero_dimension", message, dimension=CONTEXT, needed=(sequence or 0) + 1, available=context)
+        needed = (sequence or 0) + 1
+        yield Problem("zero_dimension", message, dimension=CONTEXT, needed=needed, available=context)
         return
     yield from _not_positive(equations, inputs)
     length = context if past is not None else sequence

@@ -1,30 +1,24 @@
 """Evaluates nodes whose inputs are all constants, with the ONNX project's reference operators."""
 
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from .import_nodes import Node
+from .import_operators import DATA_DEPENDENT, ELEMENTWISE, VIEWS
 from .import_shapes import TensorType
+from .import_values import CONSTANT_LIMIT, nbytes
 
-CONSTANT_LIMIT = 64 * 1024
-"""Bytes: a constant up to this size is read and folded."""
 TABLE_LIMIT = 4 * 1024 * 1024
 """Bytes: a result up to this size is folded if keeping its node would cost more than its bytes."""
-_CHEAP = frozenset(
-    "Add Sub Mul Div Pow Sqrt Reciprocal Exp Log Erf Tanh Sigmoid Relu Neg Abs Cos Sin Where Cast Equal "
-    "Less LessOrEqual Greater GreaterOrEqual And Or Xor Not IsNaN IsInf Min Max Mod Floor Ceil Round Sign "
-    "Clip Reshape Transpose Unsqueeze Squeeze Flatten Expand Slice Split Identity Tile Concat".split()
-)
-"""Elementwise operators and views: computing them where they are needed costs less than storing them."""
+_CHEAP = frozenset(f"{ELEMENTWISE} {VIEWS} Concat".split())
+"""Computing these where they are needed costs less than storing their results."""
 _NEVER = frozenset(("QuantizeLinear", "DequantizeLinear"))
 """They say how a tensor is stored; folded, the type that the model chose would be lost."""
-_SIZED_BY_VALUES = frozenset(("NonZero", "Unique", "Compress"))
-"""Inference cannot size them, but their result is never much larger than their input."""
-_RANDOM = frozenset(("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"))
+_INDEX_GRIDS = frozenset(("Concat", "Expand"))
+"""With these, exporters build the constant indices of a gather, which folded become a slice."""
 
 
 class CannotFold(Exception):
@@ -40,12 +34,11 @@ class Folding:
 
     def allows(self, node: Node, results: Sequence[TensorType]) -> bool:
         """Whether the results of a node with constant inputs are to be stored in its place."""
-        if node.op_type in _NEVER | _RANDOM:
+        if node.op_type in _NEVER or _is_random(node):
             return False
-        if node.op_type in _SIZED_BY_VALUES and not node.domain:
+        if node.op_type in DATA_DEPENDENT:
             return True
-        limit = CONSTANT_LIMIT if node.op_type in _CHEAP else TABLE_LIMIT
-        return all(kind.is_static and _nbytes(kind) <= limit for kind in results)
+        return all(kind.is_static and nbytes(kind) <= _limit(node, kind) for kind in results)
 
     def evaluate(self, node: Node, values: Sequence[np.ndarray | None]) -> tuple[np.ndarray, ...]:
         """The values of the node's outputs. Raises CannotFold."""
@@ -70,9 +63,10 @@ class Folding:
         return tuple(next(arrays) if name else np.empty(0) for name in proto.output)
 
 
-def _nbytes(kind: TensorType) -> int:
-    try:
-        itemsize = np.dtype(helper.tensor_dtype_to_np_dtype(kind.element_type)).itemsize
-    except (KeyError, TypeError):
-        return TABLE_LIMIT + 1
-    return prod(kind.extents) * itemsize
+def _limit(node: Node, kind: TensorType) -> int:
+    is_grid = node.op_type in _INDEX_GRIDS and kind.element_type == TensorProto.INT64
+    return CONSTANT_LIMIT if node.op_type in _CHEAP and not is_grid else TABLE_LIMIT
+
+
+def _is_random(node: Node) -> bool:
+    return node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial")

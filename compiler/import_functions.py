@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import onnx
 from onnx import AttributeProto, helper
@@ -46,20 +47,35 @@ class FunctionBodies:
         return _Body(protos, tuple(function.input), tuple(function.output))
 
     def _schema_function(self, node: Node, types: InputTypes) -> onnx.FunctionProto | None:
-        if node.domain or not onnx.defs.has(node.op_type):
+        if node.domain or not onnx.defs.has(node.op_type, self._opset):
             return None
-        schema = onnx.defs.get_schema(node.op_type, self._opset)
+        schema = cast(_FunctionSchema, onnx.defs.get_schema(node.op_type, self._opset))
         if schema.has_context_dependent_function:
             version = _version(schema.context_dependent_function_opset_versions, self._opset)
-            protos = [_type_proto(kind).SerializeToString() for kind in types]
-            text = schema.get_context_dependent_function_with_opset_version(
-                version, node.proto().SerializeToString(), protos
-            )
+            kinds = [_type_proto(kind).SerializeToString() for kind in types]
+            proto = node.proto().SerializeToString()
+            text = schema.get_context_dependent_function_with_opset_version(version, proto, kinds)
         elif schema.has_function:
-            text = schema.get_function_with_opset_version(_version(schema.function_opset_versions, self._opset))
+            version = _version(schema.function_opset_versions, self._opset)
+            text = schema.get_function_with_opset_version(version)
         else:
             return None
         return onnx.FunctionProto.FromString(text) if text else None
+
+
+class _FunctionSchema(Protocol):
+    """The part of `onnx.defs.OpSchema` that ONNX's own stubs leave out."""
+
+    has_function: bool
+    has_context_dependent_function: bool
+    function_opset_versions: Sequence[int]
+    context_dependent_function_opset_versions: Sequence[int]
+
+    def get_function_with_opset_version(self, version: int, /) -> bytes: ...
+
+    def get_context_dependent_function_with_opset_version(
+        self, version: int, node: bytes, types: Sequence[bytes], /
+    ) -> bytes: ...
 
 
 def _version(versions: Sequence[int], opset: int) -> int:
@@ -73,12 +89,10 @@ def _type_proto(kind: TensorType | None) -> onnx.TypeProto:
     return helper.make_tensor_type_proto(kind.element_type, kind.extents)
 
 
-def _all_attributes(
-    node: Node, function: onnx.FunctionProto, opset: int
-) -> Mapping[str, AttributeProto]:
+def _all_attributes(node: Node, function: onnx.FunctionProto, opset: int) -> Mapping[str, AttributeProto]:
     """What a reference to an attribute of the function may find: given, or by default."""
     found = {attribute.name: attribute for attribute in function.attribute_proto}
-    if not node.domain and onnx.defs.has(node.op_type):
+    if not node.domain and onnx.defs.has(node.op_type, opset):
         schema = onnx.defs.get_schema(node.op_type, opset)
         defaults = {name: attribute.default_value for name, attribute in schema.attributes.items()}
         found |= {name: value for name, value in defaults.items() if value.type != AttributeProto.UNDEFINED}

@@ -76,7 +76,8 @@ def _check_model(path: Path, model: onnx.ModelProto) -> None:
         raise _broken(path, "its graph has no node")
     if graph.sparse_initializer:
         name = graph.sparse_initializer[0].values.name
-        raise _refusal("unsupported_type", f"Initializer {name} is sparse; export the model with dense weights.")
+        message = f"Initializer {name} is sparse; export the model with dense weights."
+        raise _refusal("unsupported_type", message)
     _check_names(path, graph)
 
 

@@ -74,7 +74,8 @@ def make_attributes(**attributes: Scalars) -> dict[str, AttributeProto]:
 def constant_node(output: str, value: np.ndarray, near: Node) -> Node:
     """A Constant that an importer's rewrite of node `near` needs."""
     attribute = helper.make_attribute("value", numpy_helper.from_array(value))
-    return replace(near, op_type="Constant", domain="", inputs=(), outputs=(output,), attributes={"value": attribute})
+    made = {"value": attribute}
+    return replace(near, op_type="Constant", domain="", inputs=(), outputs=(output,), attributes=made)
 
 
 def read_nodes(protos: Iterable[onnx.NodeProto], prefix: str = "") -> tuple[Node, ...]:

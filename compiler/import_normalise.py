@@ -33,7 +33,7 @@ def normalise(node: Node, types: InputTypes, opset: int) -> tuple[Node, ...] | N
 def _integers_as_input(attribute: str, position: int) -> Rewrite:
     """Move an attribute of integers to the input at `position`."""
 
-    def rewrite(node: Node, types: InputTypes) -> tuple[Node, ...] | None:
+    def rewrite(node: Node, _types: InputTypes) -> tuple[Node, ...] | None:
         values = node.integers(attribute)
         if values is None or len(node.inputs) > position:
             return None
@@ -53,7 +53,7 @@ def _with_inputs(node: Node, dropped: tuple[str, ...], added: dict[int, np.ndarr
     return (*constants, replace(node, inputs=tuple(inputs), attributes=attributes))
 
 
-def _number(node: Node, value: float, types: InputTypes) -> np.ndarray:
+def _number(value: float, types: InputTypes) -> np.ndarray:
     first = types[0]
     half = first is not None and first.element_type == 10
     return np.asarray(value, np.float16 if half else np.float32)
@@ -61,7 +61,7 @@ def _number(node: Node, value: float, types: InputTypes) -> np.ndarray:
 
 def _clip(node: Node, types: InputTypes) -> tuple[Node, ...] | None:
     limits = {1: "min", 2: "max"}
-    given = {p: _number(node, node.real(n, 0.0), types) for p, n in limits.items() if n in node.attributes}
+    given = {p: _number(node.real(n, 0.0), types) for p, n in limits.items() if n in node.attributes}
     return _with_inputs(node, ("min", "max"), given) if given else None
 
 
@@ -69,11 +69,11 @@ def _pad(node: Node, types: InputTypes) -> tuple[Node, ...] | None:
     pads = node.integers("pads")
     if pads is None:
         return None
-    value = _number(node, node.real("value", 0.0), types)
+    value = _number(node.real("value", 0.0), types)
     return _with_inputs(node, ("pads", "value"), {1: np.asarray(pads, np.int64), 2: value})
 
 
-def _slice(node: Node, types: InputTypes) -> tuple[Node, ...] | None:
+def _slice(node: Node, _types: InputTypes) -> tuple[Node, ...] | None:
     starts, ends = node.integers("starts"), node.integers("ends")
     if starts is None or ends is None:
         return None
@@ -84,7 +84,7 @@ def _slice(node: Node, types: InputTypes) -> tuple[Node, ...] | None:
     )
 
 
-def _top_k(node: Node, types: InputTypes) -> tuple[Node, ...] | None:
+def _top_k(node: Node, _types: InputTypes) -> tuple[Node, ...] | None:
     if "k" not in node.attributes:
         return None
     return _with_inputs(node, ("k",), {1: np.asarray([node.integer("k", 1)], np.int64)})
@@ -99,7 +99,7 @@ def _split(node: Node, types: InputTypes) -> tuple[Node, ...] | None:
     return (replace(node, attributes=attributes),)
 
 
-def _dropout(node: Node, types: InputTypes) -> tuple[Node, ...] | None:
+def _dropout(node: Node, _types: InputTypes) -> tuple[Node, ...] | None:
     """Nothing is dropped in inference."""
     return (replace(node.rewritten("Identity", node.inputs[:1]), outputs=node.outputs[:1]),)
 
@@ -133,8 +133,11 @@ _REWRITES: dict[str, Rewrite] = {
     "TopK": _top_k,
     "Squeeze": _integers_as_input("axes", 1),
     "Unsqueeze": _integers_as_input("axes", 1),
-    **{
-        f"Reduce{kind}": _integers_as_input("axes", 1)
-        for kind in "Sum Max Min Mean Prod L1 L2 LogSum LogSumExp SumSquare".split()
-    },
+    **dict.fromkeys(
+        (
+            *("ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2"),
+            *("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"),
+        ),
+        _integers_as_input("axes", 1),
+    ),
 }

@@ -14,10 +14,9 @@ import onnx
 from onnx import numpy_helper
 
 from .import_nodes import Node
+from .import_operators import VIEWS
 
-_MOVES = frozenset(
-    "Identity Cast Unsqueeze Squeeze Reshape Flatten Expand Slice Gather GatherElements Transpose".split()
-)
+_MOVES = frozenset(f"{VIEWS} Cast Gather GatherElements".split())
 _ARITHMETIC = frozenset(("Add", "Mul", "Sub"))
 _STORED_POSITIONS_LIMIT = 2**20
 """Elements of a stored row of positions that are looked at."""

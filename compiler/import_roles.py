@@ -9,7 +9,7 @@ from .imported import StatePair
 
 BATCH, SEQUENCE, CONTEXT, PAST = "batch", "sequence", "context", "past"
 
-_TOKENS = re.compile(r"(decoder_)?(input_ids|inputs_embeds|token_type_ids|tokens|ids)|input_?\d*|x")
+_TOKENS = re.compile(r"(decoder_)?(input_ids|inputs_embeds|token_type_ids|hidden_states|tokens|ids)")
 _POSITIONS = re.compile(r"(cache_)?positions?(_ids)?")
 _MASK = re.compile(r"(decoder_)?(attention|attn|causal|padding|input)_mask|mask")
 _CACHE = re.compile(r"past|cache|kv", re.IGNORECASE)

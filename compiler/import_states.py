@@ -31,7 +31,7 @@ def _pair(output: str, producers: Mapping[str, Node], ranks: Mapping[str, int]) 
     node, steps = _through_views(output, producers)
     if node is None:
         return None
-    past, axis = _appended(node, output, producers, steps)
+    past, axis = _appended(node, steps[0].inputs[0] if steps else output)
     source, past_steps = _source(past, producers)
     rank = ranks.get(source)
     if rank is None or not -rank <= axis < rank:
@@ -62,11 +62,8 @@ def _source(name: str, producers: Mapping[str, Node]) -> tuple[str, list[Node]]:
     return (first, steps) if node is None else ("", steps)
 
 
-def _appended(
-    node: Node, output: str, producers: Mapping[str, Node], steps: Sequence[Node]
-) -> tuple[str, int]:
+def _appended(node: Node, written: str) -> tuple[str, int]:
     """The value that the node appends to, and the axis; an empty name if it appends to none."""
-    written = steps[0].inputs[0] if steps else output
     if node.op_type == "Concat" and not node.domain and len(node.inputs) == 2:
         return node.inputs[0], node.integer("axis", 0)
     if node.op_type == "Attention" and not node.domain and written in node.outputs[1:3]:

@@ -1,26 +1,23 @@
 """Import an ONNX model: read, find states and roles, bind dimensions, walk, hand on what is left."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import AttributeProto, TensorProto, helper
+from onnx import TensorProto
 
 from chiplan.ir import BadInput, DType, Problem, dtype_of
 
 from .import_dimensions import Bound, Request, bind_dimensions
-from .import_load import GraphFile, load_graph_file
-from .import_nodes import Node, attribute_values, read_nodes
+from .import_nodes import Node, attribute_values
 from .import_normalise import OLDEST_FORM
-from .import_positions import PositionTable, find_position_table
-from .import_roles import ModelInput, Roles, find_roles
+from .import_outline import Outline, live_nodes, read_outline
 from .import_shapes import TensorType
 from .import_states import find_states
-from .import_symbols import Expression, parse_dimension
+from .import_values import numpy_type
 from .import_walk import Walk
-from .imported import ImportedModel, ImportedNode, ImportedTensor, StatePair
+from .imported import ImportedModel, ImportedNode, ImportedTensor
 
 _NO_BINDINGS: Mapping[str, int] = {}
 
@@ -39,85 +36,33 @@ def import_model(
     Raises BadInput with every problem found (docs/importing.md lists the codes).
     """
     outline = read_outline(path)
-    request = Request(batch, sequence, context, bind)
+    controls = _controls(outline, bind)
+    dimensions = {symbol: value for symbol, value in bind.items() if symbol not in controls}
+    request = Request(batch, sequence, context, dimensions)
     bound = bind_dimensions(outline.inputs, outline.roles, outline.table, request)
-    return _Import(outline, bound, name or path.stem).run()
+    return _Import(outline, bound, controls, name or path.stem).run()
 
 
-@dataclass(frozen=True)
-class Outline:
-    """What is known of a model before any dimension is bound."""
-
-    file: GraphFile
-    nodes: tuple[Node, ...]
-    inputs: tuple[ModelInput, ...]
-    outputs: tuple[str, ...]
-    states: tuple[StatePair, ...]
-    roles: Roles
-    table: PositionTable | None
-
-
-def read_outline(path: Path) -> Outline:
-    """Read the file and find inputs, states, roles and position table. Raises BadInput."""
-    file = load_graph_file(path)
-    graph = file.model.graph
-    initializers = {tensor.name: tensor for tensor in graph.initializer}
-    inputs = tuple(_read_inputs(graph, initializers))
-    outputs = tuple(value.name for value in graph.output)
-    nodes = _live_nodes(read_nodes(graph.node), outputs)
-    ranks = {entry.name: len(entry.dimensions) for entry in inputs}
-    states = find_states(nodes, ranks, outputs)
-    table = find_position_table(nodes, initializers, ranks)
-    return Outline(file, nodes, inputs, outputs, states, find_roles(inputs, states), table)
-
-
-def _read_inputs(graph: onnx.GraphProto, initializers: Mapping[str, TensorProto]) -> Iterator[ModelInput]:
-    for value in graph.input:
-        if value.name in initializers:
-            continue
-        kind = value.type.tensor_type
-        if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
-            message = f"Input {value.name} is no tensor of known rank; export the model with tensor inputs."
-            raise BadInput(Problem("unsupported_type", message))
-        sizes = (_dimension(value.name, axis, size) for axis, size in enumerate(kind.shape.dim))
-        yield ModelInput(value.name, kind.elem_type, tuple(sizes))
-
-
-def _dimension(name: str, axis: int, size: onnx.TensorShapeProto.Dimension) -> Expression:
-    """A dimension without number or symbol is called INPUT.AXIS."""
-    if size.HasField("dim_value"):
-        return Expression(size.dim_value)
-    return parse_dimension(size.dim_param) if size.dim_param else Expression(0, ((f"{name}.{axis}", 1),))
-
-
-def _live_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> tuple[Node, ...]:
-    """The nodes that an output depends on, in their order."""
-    needed = set(outputs)
-    live = []
-    for node in reversed(nodes):
-        if needed.intersection(node.outputs):
-            live.append(node)
-            needed.update(node.inputs)
-            needed.update(_captured(node))
-    return tuple(reversed(live))
-
-
-def _captured(node: Node) -> Iterator[str]:
-    """Every name that the branches of a node mention: some are values of the outer graph."""
-    for attribute in node.attributes.values():
-        if attribute.type == AttributeProto.GRAPH:
-            yield from (output.name for output in attribute.g.output)
-            for inner in read_nodes(attribute.g.node):
-                yield from inner.inputs
-                yield from _captured(inner)
+def _controls(outline: Outline, bind: Mapping[str, int]) -> dict[str, int]:
+    """Inputs of one integer or truth value that the user fixes, such as `use_cache_branch`."""
+    kinds = (TensorProto.BOOL, TensorProto.INT32, TensorProto.INT64)
+    single = {
+        entry.name
+        for entry in outline.inputs
+        if entry.element_type in kinds
+        and all(not size.terms for size in entry.dimensions)
+        and prod(size.constant for size in entry.dimensions) == 1
+    }
+    return {name: value for name, value in bind.items() if name in single}
 
 
 class _Import:
     """One import with bound dimensions."""
 
-    def __init__(self, outline: Outline, bound: Bound, name: str) -> None:
+    def __init__(self, outline: Outline, bound: Bound, controls: Mapping[str, int], name: str) -> None:
         self._outline = outline
         self._bound = bound
+        self._controls = controls
         self._name = name
         file = outline.file
         domains = {entry.domain: entry.version for entry in file.model.opset_import if entry.domain}
@@ -125,17 +70,19 @@ class _Import:
         self._walk = Walk(self._opset, file.opset, domains)
 
     def run(self) -> ImportedModel:
-        outline, bound, walk = self._outline, self._bound, self._walk
         self._define_inputs()
-        for tensor in outline.file.model.graph.initializer:
-            walk.values.define_initializer(tensor)
-        walk.visit_all(outline.nodes)
+        self._define_initializers()
+        self._walk.visit_all(self._outline.nodes)
         self._name_outputs()
         self._raise_problems()
-        nodes = _live_nodes(walk.kept, outline.outputs)
+        nodes = live_nodes(self._walk.kept, self._outline.outputs)
         tensors = self._tensors(nodes)
         self._raise_problems()
-        ranks = {entry.name: len(entry.dimensions) for entry in outline.inputs}
+        return self._model(nodes, tensors)
+
+    def _model(self, nodes: Sequence[Node], tensors: Mapping[str, ImportedTensor]) -> ImportedModel:
+        outline, bound = self._outline, self._bound
+        ranks = {e.name: len(e.dimensions) for e in outline.inputs if e.name not in self._controls}
         return ImportedModel(
             name=self._name,
             path=outline.file.path,
@@ -145,7 +92,7 @@ class _Import:
             inputs=tuple(ranks),
             outputs=outline.outputs,
             states=find_states(nodes, ranks, outline.outputs),
-            bindings=bound.values,
+            bindings={**bound.values, **self._controls},
             batch=bound.batch,
             sequence=bound.sequence or 1,
             context=bound.context,
@@ -154,9 +101,26 @@ class _Import:
         )
 
     def _define_inputs(self) -> None:
+        values = self._walk.values
         for entry in self._outline.inputs:
             shape = tuple(size.substitute(self._bound.values).constant for size in entry.dimensions)
-            self._walk.values.define(entry.name, TensorType(entry.element_type, shape))
+            if entry.name in self._controls:
+                filled = np.full(shape, self._controls[entry.name], numpy_type(entry.element_type))
+                values.define_constant(entry.name, filled, entry.element_type)
+            else:
+                values.define(entry.name, TensorType(entry.element_type, shape))
+
+    def _define_initializers(self) -> None:
+        for tensor in self._outline.file.model.graph.initializer:
+            try:
+                self._walk.values.define_initializer(tensor)
+            except (KeyError, TypeError, ValueError) as error:
+                message = (
+                    f"Initializer {tensor.name} does not hold what its shape {list(tensor.dims)} and type say "
+                    f"({error}); export the model again."
+                )
+                self._walk.refusals.problems.append(Problem("file_broken", message, dimension=tensor.name))
+                self._walk.values.unknown.add(tensor.name)
 
     def _name_outputs(self) -> None:
         """An output that is another value under a new name keeps an Identity of its own."""
@@ -167,17 +131,18 @@ class _Import:
                 continue
             if source not in walk.values.types:
                 message = f"Output {name} is defined by no node; export the model again."
-                walk.problems.append(Problem("file_broken", message))
+                walk.refusals.problems.append(Problem("file_broken", message))
                 continue
             walk.values.types[name] = walk.values.types[source]
             walk.kept.append(Node("Identity", "", (source,), (name,), {}, f"output {name}", name, "Identity"))
 
     def _raise_problems(self) -> None:
-        if self._walk.problems:
-            raise BadInput(self._walk.problems)
+        if self._walk.refusals.problems:
+            raise BadInput(self._walk.refusals.problems)
 
     def _tensors(self, nodes: Sequence[Node]) -> dict[str, ImportedTensor]:
-        names = dict.fromkeys(entry.name for entry in self._outline.inputs)
+        inputs = (entry.name for entry in self._outline.inputs)
+        names = dict.fromkeys(name for name in inputs if name not in self._controls)
         for node in nodes:
             names |= dict.fromkeys(name for name in (*node.inputs, *node.outputs) if name)
         names |= dict.fromkeys(self._outline.outputs)
@@ -189,8 +154,11 @@ class _Import:
         kind = values.types[name]
         dtype = _dtype(kind.element_type)
         if dtype is None:
-            message = f"Tensor {name} has a type that no chip stores ({_type_name(kind)}); export it as another."
-            self._walk.problems.append(Problem("unsupported_type", message, dimension=name))
+            message = (
+                f"Tensor {name} has a type that no chip stores ({_type_name(kind)}); "
+                "export the model with another."
+            )
+            self._walk.refusals.problems.append(Problem("unsupported_type", message, dimension=name))
             return None
         constant = values.constants.get(name)
         return ImportedTensor(name, kind.extents, dtype, constant, values.initializers.get(name))
@@ -204,11 +172,10 @@ class _Import:
 
 def _dtype(element_type: int) -> DType | None:
     try:
-        return dtype_of(np.dtype(helper.tensor_dtype_to_np_dtype(element_type)))
+        return dtype_of(numpy_type(element_type))
     except (KeyError, TypeError):
         return None
 
 
 def _type_name(kind: TensorType) -> str:
-    names = {value: name for name, value in TensorProto.DataType.items()}
-    return names.get(kind.element_type, str(kind.element_type)).lower()
+    return str(TensorProto.DataType.Name(kind.element_type)).lower()

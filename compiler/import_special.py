@@ -1,0 +1,101 @@
+"""Operators that the walk settles by itself: constants, shapes, aliases, branches."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
+
+from .import_nodes import Node, constant_node, read_nodes
+from .import_refusals import Refusals
+from .import_values import Values
+
+Handler: TypeAlias = Callable[[Node, Values, Refusals], tuple[Node, ...]]
+"""Settles a node whose inputs are known; returns the nodes to visit in its place."""
+
+
+def _constant(node: Node, values: Values, refusals: Refusals) -> tuple[Node, ...]:
+    attribute = next(iter(node.attributes.values()), None)
+    if attribute is None or attribute.type in (AttributeProto.SPARSE_TENSOR, AttributeProto.UNDEFINED):
+        refusals.refuse("unsupported_type", node, "the constant has no dense value; export the model again.")
+    elif attribute.type == AttributeProto.TENSOR:
+        tensor = TensorProto()
+        tensor.CopyFrom(attribute.t)
+        tensor.name = node.outputs[0]
+        values.define_initializer(tensor)
+    else:
+        value = _array(attribute)
+        values.define_constant(node.outputs[0], value, helper.np_dtype_to_tensor_dtype(value.dtype))
+    return ()
+
+
+def _array(attribute: AttributeProto) -> np.ndarray:
+    value = helper.get_attribute_value(attribute)
+    if attribute.type in (AttributeProto.INT, AttributeProto.INTS):
+        return np.asarray(value, np.int64)
+    if attribute.type in (AttributeProto.FLOAT, AttributeProto.FLOATS):
+        return np.asarray(value, np.float32)
+    return np.asarray(value, object)
+
+
+def _identity(node: Node, values: Values, _refusals: Refusals) -> tuple[Node, ...]:
+    values.aliases[node.outputs[0]] = node.inputs[0]
+    return ()
+
+
+def _shape(node: Node, values: Values, _refusals: Refusals) -> tuple[Node, ...]:
+    shape = values.types[node.inputs[0]].extents
+    start, end = node.integer("start", 0), node.integer("end", len(shape))
+    values.define_constant(node.outputs[0], np.asarray(shape[start:end], np.int64), TensorProto.INT64)
+    return ()
+
+
+def _size(node: Node, values: Values, _refusals: Refusals) -> tuple[Node, ...]:
+    count = np.asarray(prod(values.types[node.inputs[0]].extents), np.int64)
+    values.define_constant(node.outputs[0], count, TensorProto.INT64)
+    return ()
+
+
+def _constant_of_shape(node: Node, values: Values, refusals: Refusals) -> tuple[Node, ...]:
+    """A filled tensor is one number, expanded."""
+    if node.inputs[0] not in values.constants:
+        refusals.data_dependent(node, f"its shape {node.inputs[0]} is computed from data")
+        return ()
+    given = node.attributes.get("value")
+    value = numpy_helper.to_array(given.t) if given is not None else np.zeros(1, np.float32)
+    scalar = f"{node.name}/value"
+    filled = node.rewritten("Expand", (scalar, node.inputs[0]))
+    return (constant_node(scalar, value.reshape(()), near=node), filled)
+
+
+def _if(node: Node, values: Values, refusals: Refusals) -> tuple[Node, ...]:
+    condition = values.constants.get(node.inputs[0])
+    if condition is None:
+        message = (
+            f"its condition {node.inputs[0]} is not constant, and a static plan has no branches; if it is a "
+            "control input of the model, fix it with --bind NAME=0 or 1."
+        )
+        refusals.refuse("data_dependent_branch", node, message, node.inputs[0])
+        return ()
+    branch = node.attributes["then_branch" if bool(condition.item()) else "else_branch"].g
+    for tensor in branch.initializer:
+        values.define_initializer(tensor)
+    results = (
+        replace(node.rewritten("Identity", (inner.name,)), outputs=(output,))
+        for output, inner in zip(node.outputs, branch.output, strict=True)
+        if output
+    )
+    return (*read_nodes(branch.node, prefix=f"{node.name}/"), *results)
+
+
+SPECIAL: dict[str, Handler] = {
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "Identity": _identity,
+    "If": _if,
+    "Shape": _shape,
+    "Size": _size,
+}
+"""By operator of the ONNX domain."""
