@@ -33,8 +33,8 @@ def quantisation_scales(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 def quantise(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Symmetric int8: round(w / scale), half to even, one scale an index of `axes`."""
-    steps = np.rint(array.astype(np.float32) / quantisation_scales(array, axes))
-    return np.clip(steps, -_LARGEST_BYTE, _LARGEST_BYTE).astype(np.int8)
+    steps: np.ndarray = np.rint(array.astype(np.float32) / quantisation_scales(array, axes))
+    return np.asarray(np.clip(steps, -_LARGEST_BYTE, _LARGEST_BYTE), dtype=np.int8)
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:

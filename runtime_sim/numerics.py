@@ -24,7 +24,7 @@ _STORE, _GIVE_OUTPUTS, _TAKE_INPUTS, _LOAD = range(4)
 @dataclass(frozen=True)
 class Execution:
     """outputs: the model's outputs, presents of states among them, one dictionary a micro-batch.
-    tiles: by (operator, chip), what was executed, with what it stored in micro-batch 0."""
+    tiles: by (operator, chip), what was executed, with what it stored in one micro-batch."""
 
     outputs: tuple[dict[str, np.ndarray], ...]
     tiles: dict[tuple[int, ChipId], TileExecution]
@@ -110,15 +110,18 @@ def _plan_transfers(plan: Plan, machine: Machine, agenda: _Agenda) -> None:
         agenda.add(arrival, _STORE, flight.arrive)
 
 
-def _plan_tiles(plan: Plan, machine: Machine, agenda: _Agenda) -> dict[tuple[int, ChipId], TileExecution]:
+def _plan_tiles(
+    plan: Plan, machine: Machine, agenda: _Agenda, recorded: int
+) -> dict[tuple[int, ChipId], TileExecution]:
     """A tile reads at its start, and stores the unit's depth behind its end."""
-    executions: dict[tuple[int, ChipId], TileExecution] = {}
+    graph, executions = plan.graph, dict[tuple[int, ChipId], TileExecution]()
     for stage in plan.stages:
         program, tiles = stage.program, stage.program.tiles
         columns = [column.tolist() for column in (tiles.operator, tiles.tile, tiles.start, tiles.end)]
         for chip in stage.chips:
+            memory = machine.memory(chip)
             here = [
-                TileExecution(plan.graph.operators[number], tiling, plan.graph.tensors, machine.memory(chip))
+                TileExecution(graph.operators[number], tiling, graph.tensors, memory, recorded)
                 for number, tiling in zip(program.operators, program.tilings, strict=True)
             ]
             executions |= {(number, chip): e for number, e in zip(program.operators, here, strict=True)}
@@ -129,12 +132,14 @@ def _plan_tiles(plan: Plan, machine: Machine, agenda: _Agenda) -> dict[tuple[int
     return executions
 
 
-def execute(plan: Plan, inputs: Sequence[Mapping[str, np.ndarray]], weights: Weights) -> Execution:
+def execute(
+    plan: Plan, inputs: Sequence[Mapping[str, np.ndarray]], weights: Weights, recorded: int = 0
+) -> Execution:
     """Run one micro-batch for every entry of `inputs`, as the plan interleaves them.
 
     An entry holds the model's inputs and the pasts of its states by name; `weights` gives the values
-    of a weight's tensor. Raises InternalFault (`no_buffer`) for a plan that uses memory it has not
-    reserved.
+    of a weight's tensor. What micro-batch `recorded` stored is kept tile by tile.
+    Raises InternalFault (`no_buffer`) for a plan that uses memory it has not reserved.
     """
     machine, agenda = Machine(plan, weights), _Agenda()
     outputs: list[dict[str, np.ndarray]] = [{} for _ in inputs]
@@ -142,7 +147,7 @@ def execute(plan: Plan, inputs: Sequence[Mapping[str, np.ndarray]], weights: Wei
     agenda.add(
         int(plan.latency), _GIVE_OUTPUTS, lambda n: outputs[n].update(machine.give_outputs(inputs[n], n))
     )
-    executions = _plan_tiles(plan, machine, agenda)
+    executions = _plan_tiles(plan, machine, agenda, recorded)
     _plan_transfers(plan, machine, agenda)
     with np.errstate(all="ignore"):
         agenda.run(start_cycles(plan, len(inputs)))

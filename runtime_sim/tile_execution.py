@@ -69,12 +69,17 @@ class _Region:
 class TileExecution:
     """The tiles of one operator on one chip. `compute` is called at a tile's start, `store` when its
     results reach the memory; in between the values live here, in the unit's pipeline.
-    `written` keeps what micro-batch 0 stored: one array a result, of the box that it writes."""
+    `written` keeps what micro-batch `recorded` stored: one array a result, of the box that it writes."""
 
     def __init__(
-        self, operator: Operator, tiling: Tiling, tensors: Mapping[str, Tensor], memory: ChipMemory
+        self,
+        operator: Operator,
+        tiling: Tiling,
+        tensors: Mapping[str, Tensor],
+        memory: ChipMemory,
+        recorded: int = 0,
     ) -> None:
-        self.operator = operator
+        self.operator, self._recorded = operator, recorded
         self.written = [_box_array(operator, result, tensors) for result in operator.results]
         self._body = Body(operator, tensors)
         rank = len(operator.factors)
@@ -125,7 +130,7 @@ class TileExecution:
             values = [contraction.round(total)]
         for region, value in zip(self._results, values, strict=True):
             region.write(where, micro_batch, value)
-        if micro_batch == 0:
+        if micro_batch == self._recorded:
             self._record(where, values)
 
     def _record(self, where: Index, values: list[np.ndarray]) -> None:

@@ -1,0 +1,208 @@
+"""`simulate --numerics`: does the plan, executed tile by tile, compute what the model computes?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from chiplan.ir import ChipId, Graph, Incomparable, Plan, Problem
+from chiplan.runtime_sim import Execution, Interpreter, TileExecution, execute, result_box
+
+from .canonical import build_graph
+from .imported import ImportedModel
+from .importer import import_model
+from .precision import apply_precision
+from .reference import run_exported, run_original
+from .reference_export import export_graph
+from .reference_inputs import random_inputs
+from .weights import WeightReader
+
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2, "w8a16": 2e-2}
+"""Largest error, as a fraction of the output's largest value. docs/numerics.md says why."""
+_SMALLEST_SCALE = 1e-6
+_MOST_MICRO_BATCHES = 3
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place where a plan goes wrong; None where a coordinate has no meaning.
+
+    cycle: start of the tile, in cycles of the micro-batch. error: relative to the tensor's scale.
+    """
+
+    message: str
+    tensor: str
+    error: float
+    operator: str | None = None
+    chip: ChipId | None = None
+    tile: int | None = None
+    cycle: int | None = None
+    micro_batch: int = 0
+
+
+@dataclass(frozen=True)
+class NumericsReport:
+    """max_error: over all outputs and micro-batches, relative to each output's scale."""
+
+    ok: bool
+    max_error: float
+    tolerance: float
+    micro_batches: int
+    first_divergence: Divergence | None = None
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference as a fraction of the largest finite |wanted|; infinite where one is not a number
+    and the other is, or where the shapes differ."""
+    if found.shape != wanted.shape:
+        return float("inf")
+    a, b = found.astype(np.float64), wanted.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if same.all():
+        return 0.0
+    with np.errstate(all="ignore"):
+        difference = np.where(same, 0.0, np.abs(a - b))
+    if not np.isfinite(difference).all():
+        return float("inf")
+    scale = np.abs(b[np.isfinite(b)]).max(initial=_SMALLEST_SCALE)
+    return float(difference.max() / scale)
+
+
+def _worst(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> tuple[float, str]:
+    """The output with the largest error among those that both sides have."""
+    errors = [(relative_error(found[name], wanted[name]), name) for name in sorted(wanted) if name in found]
+    return max(errors, default=(float("inf"), ""))
+
+
+def _as_planned(given: Arrays, graph: Graph) -> Arrays:
+    """Inputs and pasts in the types that the graph has for them."""
+    kinds = {name: graph.tensors[name].dtype for name in graph.inputs if name in graph.tensors}
+    kinds |= {state.past: graph.tensors[state.tensor].dtype for state in graph.states}
+    return {name: a.astype(kinds[name].numpy) if name in kinds else a for name, a in given.items()}
+
+
+class _Check:
+    """A plan, the model that it was made from, and what both say about the same inputs."""
+
+    def __init__(self, plan: Plan, model_path: Path, imported: ImportedModel, tolerance: float) -> None:
+        self._plan, self._path, self._tolerance = plan, model_path, tolerance
+        self._weights = WeightReader(model_path)
+        graph = build_graph(imported)
+        # The reference has the plan's types, but neither its rewrites nor its fused chains.
+        self._typed = apply_precision(graph, plan.precision)
+        self._original = plan.precision == "model"
+
+    def references(self, inputs: list[Arrays]) -> list[Arrays]:
+        if self._original:
+            return [run_original(self._path, given) for given in inputs]
+        model = export_graph(self._typed, self._weights)
+        return [run_exported(model, _as_planned(given, self._typed)) for given in inputs]
+
+    def execute(self, inputs: list[Arrays], recorded: int = 0) -> Execution:
+        return execute(
+            self._plan, [_as_planned(g, self._plan.graph) for g in inputs], self._weights, recorded
+        )
+
+    def explain(self, inputs: list[Arrays], wanted: list[Arrays], micro_batch: int) -> Divergence:
+        """Where micro-batch `micro_batch` first goes wrong."""
+        given = _as_planned(inputs[micro_batch], self._plan.graph)
+        interpreter = Interpreter(self._plan.graph, given, self._weights, given)
+        for operator in self._plan.graph.operators:
+            interpreter.run(operator)
+        error, name = _worst(interpreter.outputs(), wanted[micro_batch])
+        if error > self._tolerance:
+            message = f"the graph itself does not compute the model's {name}: a fault before any planning"
+            return Divergence(message, name, error, micro_batch=micro_batch)
+        execution = self.execute(inputs, micro_batch)
+        for (number, chip), tiles in sorted(execution.tiles.items(), key=lambda item: item[0]):
+            found = self._diverging_tile(number, chip, tiles, interpreter.values, micro_batch)
+            if found is not None:
+                return found
+        error, name = _worst(execution.outputs[micro_batch], wanted[micro_batch])
+        message = f"every tile is right, but output {name} was not there, or no longer, at the end"
+        return Divergence(message, name, error, micro_batch=micro_batch)
+
+    def _diverging_tile(
+        self, number: int, chip: ChipId, tiles: TileExecution, values: Arrays, micro_batch: int
+    ) -> Divergence | None:
+        operator = tiles.operator
+        for result, written in zip(operator.results, tiles.written, strict=True):
+            wanted = values[result.tensor][result_box(result, operator)]
+            if relative_error(written, wanted) <= self._tolerance:
+                continue
+            scale = np.abs(wanted[np.isfinite(wanted)]).max(initial=_SMALLEST_SCALE)
+            for tile, where in enumerate(tiles.tiles):
+                box = tuple(slice(None) if axis is None else where[axis] for axis in result.axes)
+                # The tile's error by its own scale, brought back to the tensor's.
+                part = np.abs(wanted[box][np.isfinite(wanted[box])]).max(initial=_SMALLEST_SCALE)
+                error = relative_error(written[box], wanted[box]) * float(part / scale)
+                if error > self._tolerance:
+                    cycle = self._start(number, chip, tile)
+                    message = (
+                        f"operator {operator.name}, tile {tile} on chip {chip} at cycle {cycle} stores "
+                        f"a wrong {result.tensor} (off by {error:.2g} of its largest value)"
+                    )
+                    place = (operator.name, chip, tile, cycle, micro_batch)
+                    return Divergence(message, result.tensor, error, *place)
+        return None
+
+    def _start(self, number: int, chip: ChipId, tile: int) -> int | None:
+        for stage in self._plan.stages:
+            if chip in stage.chips and number in stage.program.operators:
+                columns = stage.program.tiles
+                row = (columns.operator == stage.program.operators.index(number)) & (columns.tile == tile)
+                return int(columns.start[row][0])
+        return None
+
+
+def import_for_plan(plan: Plan, model_path: Path) -> ImportedModel:
+    """The plan's model, bound as it was compiled. Raises Incomparable (`other_model`) for another one."""
+    options = dict(plan.options)
+    prefix = "bind "
+    bind = {key[len(prefix) :]: int(value) for key, value in options.items() if key.startswith(prefix)}
+    context = int(options["context"]) if "context" in options else None
+    imported = import_model(model_path, batch=plan.batch, sequence=plan.sequence, context=context, bind=bind)
+    if imported.fingerprint != plan.model_fingerprint:
+        message = (
+            f"the plan was made from another model than {model_path.name}: fingerprint "
+            f"{plan.model_fingerprint[:12]}, not {imported.fingerprint[:12]}. "
+            "Give the model that was compiled."
+        )
+        raise Incomparable(Problem("other_model", message))
+    return imported
+
+
+def numeric_type(plan: Plan, imported: ImportedModel) -> str:
+    """Key of `TOLERANCES`: what the plan computes in."""
+    if plan.precision != "model":
+        return plan.precision
+    kinds = {tensor.dtype.value for tensor in imported.tensors.values()}
+    if kinds & {"int8", "uint8"}:
+        return "int8"
+    return "fp16" if kinds & {"fp16", "bf16"} else "fp32"
+
+
+def check_numerics(
+    plan: Plan, model_path: Path, imported: ImportedModel | None = None, seed: int = 0
+) -> NumericsReport:
+    """Execute the plan for a few overlapping micro-batches, and compare all outputs with onnxruntime.
+
+    The reference is the model file, or with another `--precision` the model cast the same way.
+    Raises Incomparable when MODEL is not the plan's, BadInput when it has no weights or cannot run.
+    """
+    imported = imported or import_for_plan(plan, model_path)
+    tolerance = TOLERANCES[numeric_type(plan, imported)]
+    check = _Check(plan, model_path, imported, tolerance)
+    in_flight = -(-int(plan.latency) // max(1, int(plan.interval)))
+    copies = plan.users if plan.graph.states else in_flight
+    count = min(copies + 1, _MOST_MICRO_BATCHES)
+    inputs = [random_inputs(imported, seed + n) for n in range(count)]
+    wanted = check.references(inputs)
+    execution = check.execute(inputs)
+    errors = [_worst(found, right)[0] for found, right in zip(execution.outputs, wanted, strict=True)]
+    wrong = [n for n, error in enumerate(errors) if not error <= tolerance]
+    divergence = check.explain(inputs, wanted, wrong[0]) if wrong else None
+    return NumericsReport(not wrong, max(errors), tolerance, count, divergence)
