@@ -242,7 +242,9 @@ def _plain(kind: type, words: str) -> Coder:
         _expect(type(data) is kind, words, data)
         return data
 
-    return Coder(lambda item: item, decode, lambda data: type(data) is kind, lambda item: isinstance(item, kind))
+    return Coder(
+        lambda item: item, decode, lambda data: type(data) is kind, lambda item: isinstance(item, kind)
+    )
 
 
 _SCALARS: dict[Any, Coder] = {
@@ -275,5 +277,11 @@ def _key_message(kind: type, expected: set[str], found: set[str]) -> str:
 
 def _short(data: Any) -> str:
     """At most 40 characters of a value, for a message."""
-    text = f"an array of {len(data)}" if isinstance(data, list) else repr(data) if not isinstance(data, dict) else "an object"
+    text = (
+        f"an array of {len(data)}"
+        if isinstance(data, list)
+        else repr(data)
+        if not isinstance(data, dict)
+        else "an object"
+    )
     return text if len(text) <= 40 else text[:37] + "..."

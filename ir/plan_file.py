@@ -211,7 +211,9 @@ def _decode_plan(members: dict[str, bytes], name: str) -> Plan:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise _broken(name, "plan.json does not say that it is a chiplan plan")
     if (version := document.get("version")) != VERSION or type(version) is not int:
-        message = f"{name} has plan format {str(version)[:20]}, this chiplan reads {VERSION}. Compile it again."
+        message = (
+            f"{name} has plan format {str(version)[:20]}, this chiplan reads {VERSION}. Compile it again."
+        )
         raise BadInput(Problem("plan_version", message))
     try:
         plan = _assemble(document, members)

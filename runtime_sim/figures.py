@@ -1,0 +1,50 @@
+"""The figures of a plan as one JSON object, null where a figure has no meaning for the model."""
+
+from dataclasses import asdict
+from typing import Any
+
+from chiplan.ir import Plan
+
+from .simulator import Report
+
+
+def figures(plan: Plan, report: Report, sha256: str | None = None) -> dict[str, Any]:
+    """The fields that `compile --json` and `simulate --json` print. `sha256` is that of the file.
+
+    Without state, inferences a second = batch / interval. With state, tokens a second of one user =
+    sequence / latency, and of all = sequence x min(batch / interval, users x batch / latency).
+    """
+    latency = report.latency
+    clock = plan.target.chip.clock_hz
+    has_state = bool(plan.graph.states)
+    rates = _token_rates(plan, latency) if has_state and latency else (None, None)
+    return {
+        "ok": report.ok,
+        "faults": [asdict(fault) for fault in report.faults],
+        "latency_cycles": latency,
+        "latency_us": None if latency is None else latency / clock * 1e6,
+        "interval_cycles": int(plan.interval),
+        "inferences_per_second": None if has_state else plan.batch * clock / max(1, plan.interval),
+        "tokens_per_second_user": rates[0],
+        "tokens_per_second_total": rates[1],
+        "precision": plan.precision,
+        "latency_includes_host": False,
+        "chips": len({chip for stage in plan.stages for chip in stage.chips}),
+        "stages": len(plan.stages),
+        "bounds": [asdict(bound) for bound in plan.bounds],
+        "certificates": [asdict(certificate) for certificate in plan.certificates],
+        "users": plan.users if has_state else None,
+        "finish_cycles": list(report.finish),
+        "critical_resource": report.critical or None,
+        "peak_sram_bytes": {str(memory.chip): memory.peak_bytes for memory in report.memory},
+        "sha256": sha256,
+    }
+
+
+def _token_rates(plan: Plan, latency: int) -> tuple[float, float]:
+    """Tokens a second of one user and of all. A user's next micro-batch waits for the latency that
+    the plan states, which the measured one may undercut."""
+    clock = plan.target.chip.clock_hz * plan.sequence
+    turn = max(latency, int(plan.latency))
+    together = min(plan.batch / max(1, plan.interval), plan.users * plan.batch / turn)
+    return clock / turn, clock * together

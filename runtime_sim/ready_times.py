@@ -1,0 +1,100 @@
+"""When each element of a tensor is in a chip's SRAM, as a plain array with the tensor's shape.
+
+Element by element, with the views that numerics uses, so that it is obviously right. One thing makes
+it quick: an axis along which nothing changes is broadcast (stride 0), and is reduced by looking at
+its first index alone.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from chiplan.ir import Operand, Operator, Result, Tiling, block_extents
+
+
+def result_grid(ready: np.ndarray, operator: Operator, tiling: Tiling, result: Result) -> np.ndarray:
+    """Ready cycle of every block of a result, one axis a dimension of the tensor: the last of all
+    tiles that write to the block. `ready` holds the operator's tiles in tile order."""
+    grid = tiling.grid(operator)
+    by_factor = ready.reshape([grid[f] for f in tiling.order]).transpose(np.argsort(tiling.order))
+    kept = [axis for axis in result.axes if axis is not None]
+    summed = tuple(f for f in range(len(grid)) if f not in kept)
+    blocks = by_factor.max(axis=summed) if summed else by_factor
+    blocks = blocks.transpose(np.argsort(np.argsort(kept)))
+    return blocks.reshape([1 if axis is None else grid[axis] for axis in result.axes])
+
+
+def spread(blocks: np.ndarray, operator: Operator, tiling: Tiling, result: Result) -> np.ndarray:
+    """`blocks` with every block as large as it is; constant axes are broadcast."""
+    shape = tuple(1 if axis is None else operator.factors[axis].extent for axis in result.axes)
+    # The innermost axis first, so that the large repetitions copy long runs.
+    for d, axis in reversed(list(enumerate(result.axes))):
+        if axis is not None and blocks.shape[d] > 1:
+            blocks = np.repeat(blocks, block_extents(shape[d], tiling.blocks[axis]), axis=d)
+    return np.broadcast_to(blocks, shape)
+
+
+def constant_axes_dropped(array: np.ndarray) -> np.ndarray:
+    """`array` with extent 1 along every axis on which it is broadcast."""
+    return array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)]
+
+
+def block_maxima(array: np.ndarray, blocks: Sequence[int]) -> np.ndarray:
+    """Largest entry of every block of the grid with `blocks[d]` entries along axis d (the last one
+    ragged). An axis on which `array` is constant keeps extent 1."""
+    array = constant_axes_dropped(array)
+    for d in reversed(range(array.ndim)):
+        extent = array.shape[d]
+        if extent == 1 or blocks[d] == 1:
+            continue
+        if blocks[d] >= extent:
+            array = array.max(axis=d, keepdims=True)
+        else:
+            array = np.maximum.reduceat(array, np.arange(0, extent, blocks[d]), axis=d)
+    return array
+
+
+def operand_needs(viewed: np.ndarray, operator: Operator, tiling: Tiling, operand: Operand) -> np.ndarray:
+    """Cycle in which all that a tile reads is there, broadcastable to the tile grid in the order of
+    the tiling. `viewed` holds ready cycles seen through the operand's view."""
+    blocks = [
+        extent if axis is None else tiling.blocks[axis]
+        for axis, extent in zip(operand.axes, viewed.shape, strict=True)
+    ]
+    maxima = block_maxima(viewed, blocks)
+    place = {factor: position for position, factor in enumerate(tiling.order)}
+    used = sorted((place[axis], d) for d, axis in enumerate(operand.axes) if axis is not None)
+    unused = [d for d, axis in enumerate(operand.axes) if axis is None]
+    shape = [1] * len(tiling.order)
+    for position, d in used:
+        shape[position] = maxima.shape[d]
+    return maxima.transpose([*unused, *(d for _, d in used)]).reshape(shape)
+
+
+def arrived(
+    first: np.ndarray, last: np.ndarray, arrival: np.ndarray, elements: int, never: int, dtype: np.dtype
+) -> np.ndarray:
+    """Arrival cycle of every element of a flat tensor that comes in ranges [first, last); the
+    earliest where ranges overlap, `never` where none comes."""
+    order = np.argsort(first, kind="stable")
+    first, last, arrival = first[order], last[order], arrival[order].astype(dtype)
+    if np.all(first[1:] >= last[:-1]):
+        edges = np.column_stack([first, last]).ravel()
+        lengths = np.diff(np.concatenate([[0], edges, [elements]]))
+        values = np.full(len(lengths), never, dtype=dtype)
+        values[1::2] = arrival
+        return np.repeat(values, lengths)
+    cycles = np.full(elements, never, dtype=dtype)
+    for low, high, cycle in zip(first, last, arrival, strict=True):
+        np.minimum(cycles[low:high], cycle, out=cycles[low:high])
+    return cycles
+
+
+def range_maxima(flat: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Largest entry of flat[first:last] for every pair; no range is empty."""
+    order = np.lexsort((last, first))
+    padded = np.append(flat, flat[-1:])
+    edges = np.column_stack([first, last])[order].ravel()
+    maxima = np.empty(len(first), dtype=flat.dtype)
+    maxima[order] = np.maximum.reduceat(padded, edges)[::2]
+    return maxima

@@ -1,0 +1,191 @@
+"""A plan laid out for the rules: one row a tile and chip, durations recomputed, arrivals derived.
+
+Everything here is made from the plan's columns and from the instruction set in `ir` alone. It may
+be used once the rules on structure (tilings, routes) found nothing.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from chiplan.ir import Operator, Plan, TileTiming, Tiling, Unit, tile_timing, unit_instances
+
+UNITS = tuple(Unit)
+
+
+@dataclass(frozen=True)
+class OperatorRun:
+    """One operator on one chip: its tiles are rows first..last-1 of the tile table, in tile order."""
+
+    chip: int
+    stage: int
+    operator: int
+    tiling: Tiling
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class TileTable:
+    """One row a tile and chip, int64 each. `operator` is the position in the graph.
+
+    start and end are the plan's; occupancy, load and depth are recomputed from the target.
+    """
+
+    chip: np.ndarray
+    stage: np.ndarray
+    operator: np.ndarray
+    tile: np.ndarray
+    unit: np.ndarray
+    instance: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    occupancy: np.ndarray
+    load: np.ndarray
+    depth: np.ndarray
+
+    @cached_property
+    def ready(self) -> np.ndarray:
+        """Cycle in which a tile's result is in SRAM."""
+        return self.start + self.occupancy + self.depth
+
+
+class Timeline:
+    """A plan, and what follows from it by arithmetic alone."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.graph = plan.graph
+        self.chip = plan.target.chip
+        self._timings: dict[tuple[int, int], TileTiming] = {}
+
+    def operator(self, run: OperatorRun) -> Operator:
+        return self.graph.operators[run.operator]
+
+    def timing(self, stage: int, position: int) -> TileTiming:
+        """Durations of the tiles of a stage's operator; raises BadInput without a cycle rule."""
+        key = (stage, position)
+        if key not in self._timings:
+            program = self.plan.stages[stage].program
+            operator = self.graph.operators[program.operators[position]]
+            tiling = program.tilings[position]
+            self._timings[key] = tile_timing(operator, tiling, self.graph.tensors, self.chip)
+        return self._timings[key]
+
+    @cached_property
+    def tiles(self) -> TileTable:
+        parts = [
+            self._chip_columns(stage, chip)
+            for stage in range(len(self.plan.stages))
+            for chip in self.plan.stages[stage].chips
+        ]
+        columns = zip(*parts, strict=True) if parts else [[np.zeros(0, dtype=np.int64)]] * 11
+        return TileTable(*[np.concatenate(column) for column in columns])
+
+    def _chip_columns(self, stage: int, chip: int) -> list[np.ndarray]:
+        """The tile table's columns for one chip of a stage."""
+        program = self.plan.stages[stage].program
+        tiles = program.tiles
+        rows = len(tiles.start)
+        timings = [self.timing(stage, position) for position in range(len(program.operators))]
+        none = [np.zeros(0, dtype=np.int64)]
+        plan_columns = (tiles.tile, tiles.unit, tiles.instance, tiles.start, tiles.end)
+        return [
+            np.full(rows, chip, dtype=np.int64),
+            np.full(rows, stage, dtype=np.int64),
+            np.array(program.operators, dtype=np.int64)[tiles.operator],
+            *[column.astype(np.int64) for column in plan_columns],
+            np.concatenate([timing.occupancy for timing in timings] or none),
+            np.concatenate([timing.load for timing in timings] or none),
+            np.array([timing.depth for timing in timings], dtype=np.int64)[tiles.operator],
+        ]
+
+    @cached_property
+    def runs(self) -> tuple[OperatorRun, ...]:
+        """Every operator of every chip, in the order of the tile table."""
+        runs, row = [], 0
+        for number, stage in enumerate(self.plan.stages):
+            program = stage.program
+            for chip in stage.chips:
+                for operator, tiling in zip(program.operators, program.tilings, strict=True):
+                    last = row + tiling.tiles(self.graph.operators[operator])
+                    runs.append(OperatorRun(int(chip), number, operator, tiling, row, last))
+                    row = last
+        return tuple(runs)
+
+    @cached_property
+    def resource(self) -> np.ndarray:
+        """Number of the functional unit instance that a tile runs on, distinct over all chips."""
+        most = 1 + max(int(self.tiles.instance.max(initial=0)), 0)
+        return (self.tiles.chip * len(UNITS) + self.tiles.unit) * most + self.tiles.instance
+
+    @cached_property
+    def last_hop(self) -> np.ndarray:
+        """Row of every transfer's last hop."""
+        return np.cumsum(np.bincount(self.plan.hops.transfer, minlength=len(self.plan.transfers.tensor))) - 1
+
+    @cached_property
+    def arrival(self) -> np.ndarray:
+        """Cycle in which every transfer is whole in its destination's SRAM."""
+        return self.plan.hops.end[self.last_hop] + int(self.plan.target.link.hop_latency)
+
+    @cached_property
+    def first_arrival(self) -> np.ndarray:
+        """Cycle in which every transfer's first flit reaches its destination's SRAM."""
+        rule = self.plan.target.link
+        return self.plan.hops.start[self.last_hop] + int(rule.cycles_per_flit) + int(rule.hop_latency)
+
+    @cached_property
+    def sent(self) -> np.ndarray:
+        """Cycle in which the last element of every transfer has left its source's SRAM."""
+        first_hop = np.append(0, self.last_hop[:-1] + 1)[: len(self.last_hop)]
+        return self.plan.hops.end[first_hop]
+
+    @cached_property
+    def busiest(self) -> tuple[int, str]:
+        """Cycles that the busiest instance or link works for one micro-batch, and its name: no
+        interval can be shorter."""
+        return max(self._busiest_unit(), self._busiest_link())
+
+    def _busiest_unit(self) -> tuple[int, str]:
+        if not len(self.tiles.start):
+            return 0, "no unit"
+        _, row, which = np.unique(self.resource, return_index=True, return_inverse=True)
+        busy = np.bincount(which.ravel(), weights=self.tiles.occupancy)
+        top = int(busy.argmax())
+        return int(busy[top]), self.instance_name(int(row[top]))
+
+    def instance_name(self, row: int) -> str:
+        """The functional unit instance of a row of the tile table, in words."""
+        table = self.tiles
+        unit = UNITS[int(table.unit[row])].value
+        return f"{unit} instance {table.instance[row]} of chip {table.chip[row]} (stage {table.stage[row]})"
+
+    def _busiest_link(self) -> tuple[int, str]:
+        hops = self.plan.hops
+        if not len(hops.link):
+            return 0, "no link"
+        busy = np.bincount(hops.link, weights=hops.end - hops.start)
+        top = int(busy.argmax())
+        return int(busy[top]), self.link_name(top)
+
+    def link_name(self, link: int) -> str:
+        source, destination, _ = self.plan.target.topology.links[link]
+        return f"link {source}->{destination}"
+
+    @cached_property
+    def interval(self) -> int:
+        """The interval to fold time with: the plan's, or, where some resource is busier than that and
+        every check modulo the interval would fail, one so long that micro-batches never meet."""
+        stated = int(self.plan.interval)
+        return stated if stated >= max(1, self.busiest[0]) else self._span
+
+    @property
+    def _span(self) -> int:
+        """Cycles that hold everything that one micro-batch does."""
+        columns = (self.tiles.ready, self.tiles.load, self.plan.hops.end, self.plan.buffers.death)
+        return 2 * max(int(column.max(initial=1)) for column in columns) + 2
+
+    def instances(self, unit: int) -> int:
+        return unit_instances(self.chip, UNITS[unit])
