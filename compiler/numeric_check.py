@@ -1,6 +1,5 @@
 """`simulate --numerics`: does the plan, executed tile by tile, compute what the model computes?"""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from chiplan.runtime_sim import Execution, Interpreter, TileExecution, execute, 
 from .canonical import build_graph
 from .imported import ImportedModel
 from .importer import import_model
+from .numeric_error import largest, relative_error, worst_output
 from .precision import apply_precision
 from .reference import run_exported, run_original
 from .reference_export import export_graph
@@ -20,7 +20,6 @@ from .weights import WeightReader
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2, "w8a16": 2e-2}
 """Largest error, as a fraction of the output's largest value. docs/numerics.md says why."""
-_SMALLEST_SCALE = 1e-6
 _MOST_MICRO_BATCHES = 3
 
 Arrays = dict[str, np.ndarray]
@@ -52,29 +51,6 @@ class NumericsReport:
     tolerance: float
     micro_batches: int
     first_divergence: Divergence | None = None
-
-
-def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference as a fraction of the largest finite |wanted|; infinite where one is not a number
-    and the other is, or where the shapes differ."""
-    if found.shape != wanted.shape:
-        return float("inf")
-    a, b = found.astype(np.float64), wanted.astype(np.float64)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    if same.all():
-        return 0.0
-    with np.errstate(all="ignore"):
-        difference = np.where(same, 0.0, np.abs(a - b))
-    if not np.isfinite(difference).all():
-        return float("inf")
-    scale = np.abs(b[np.isfinite(b)]).max(initial=_SMALLEST_SCALE)
-    return float(difference.max() / scale)
-
-
-def _worst(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> tuple[float, str]:
-    """The output with the largest error among those that both sides have."""
-    errors = [(relative_error(found[name], wanted[name]), name) for name in sorted(wanted) if name in found]
-    return max(errors, default=(float("inf"), ""))
 
 
 def _as_planned(given: Arrays, graph: Graph) -> Arrays:
@@ -112,7 +88,7 @@ class _Check:
         interpreter = Interpreter(self._plan.graph, given, self._weights, given)
         for operator in self._plan.graph.operators:
             interpreter.run(operator)
-        error, name = _worst(interpreter.outputs(), wanted[micro_batch])
+        error, name = worst_output(interpreter.outputs(), wanted[micro_batch])
         if error > self._tolerance:
             message = f"the graph itself does not compute the model's {name}: a fault before any planning"
             return Divergence(message, name, error, micro_batch=micro_batch)
@@ -121,7 +97,7 @@ class _Check:
             found = self._diverging_tile(number, chip, tiles, interpreter.values, micro_batch)
             if found is not None:
                 return found
-        error, name = _worst(execution.outputs[micro_batch], wanted[micro_batch])
+        error, name = worst_output(execution.outputs[micro_batch], wanted[micro_batch])
         message = f"every tile is right, but output {name} was not there, or no longer, at the end"
         return Divergence(message, name, error, micro_batch=micro_batch)
 
@@ -133,12 +109,12 @@ class _Check:
             wanted = values[result.tensor][result_box(result, operator)]
             if relative_error(written, wanted) <= self._tolerance:
                 continue
-            scale = np.abs(wanted[np.isfinite(wanted)]).max(initial=_SMALLEST_SCALE)
+            scale = largest(wanted)
             for tile, where in enumerate(tiles.tiles):
                 box = tuple(slice(None) if axis is None else where[axis] for axis in result.axes)
                 # The tile's error by its own scale, brought back to the tensor's.
-                part = np.abs(wanted[box][np.isfinite(wanted[box])]).max(initial=_SMALLEST_SCALE)
-                error = relative_error(written[box], wanted[box]) * float(part / scale)
+                part = largest(wanted[box])
+                error = relative_error(written[box], wanted[box]) * part / scale
                 if error > self._tolerance:
                     cycle = self._start(number, chip, tile)
                     message = (
@@ -202,7 +178,7 @@ def check_numerics(
     inputs = [random_inputs(imported, seed + n) for n in range(count)]
     wanted = check.references(inputs)
     execution = check.execute(inputs)
-    errors = [_worst(found, right)[0] for found, right in zip(execution.outputs, wanted, strict=True)]
+    errors = [worst_output(found, right)[0] for found, right in zip(execution.outputs, wanted, strict=True)]
     wrong = [n for n, error in enumerate(errors) if not error <= tolerance]
     divergence = check.explain(inputs, wanted, wrong[0]) if wrong else None
     return NumericsReport(not wrong, max(errors), tolerance, count, divergence)
