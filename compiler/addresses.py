@@ -45,12 +45,17 @@ def assign_addresses(chip_id: int, needs: Sequence[BufferNeed], chip: Chip, inte
     lengths = np.array([max(1, need.death - need.birth) for need in needs], dtype=np.int64)
     alone = np.array([need.death < 0 or need.copies > 1 for need in needs], dtype=bool)
     names = [need.tensor for need in needs]
-    order = sorted(range(len(needs)), key=lambda i: (needs[i].death >= 0, -int(sizes[i]), births[i], names[i]))
+    order = sorted(
+        range(len(needs)), key=lambda i: (needs[i].death >= 0, -int(sizes[i]), births[i], names[i])
+    )
     addresses = np.full(len(needs), -1, dtype=np.int64)
     placed: list[int] = []
     for index in order:
         others = np.array(placed, dtype=np.int64)
-        ahead, behind = (births[others] - births[index]) % interval, (births[index] - births[others]) % interval
+        ahead, behind = (
+            (births[others] - births[index]) % interval,
+            (births[index] - births[others]) % interval,
+        )
         meets = alone[index] | alone[others] | (ahead < lengths[index]) | (behind < lengths[others])
         addresses[index] = _first_gap(addresses[others[meets]], sizes[others[meets]], int(sizes[index]))
         placed.append(index)

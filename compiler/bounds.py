@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from math import ceil
 
-
 from chiplan.ir import Bound, Graph, Target
 from chiplan.partitioner import PartitionProblem, StageCut
 
 from .partitioning import UNITS, GraphProblem
-from .scheduling import StageWork, UnlimitedScheduler
+from .scheduling import Scheduler, StageWork, start_when_ready
 from .tile_choice import TiledOperator
 
 
@@ -25,22 +24,31 @@ def interval_bounds(
     unit = int(total.argmax())
     even = ceil(int(total[unit]) / problem.stages)
     largest = max(range(len(graph.operators)), key=lambda i: tiled[i].work)
-    name = graph.operators[largest].nodes[0] if graph.operators[largest].nodes else graph.operators[largest].name
+    name = (
+        graph.operators[largest].nodes[0] if graph.operators[largest].nodes else graph.operators[largest].name
+    )
     return (
-        Bound("interval", even, f"all work of the {UNITS[unit].value} unit, evenly on {problem.stages} chips"),
+        Bound(
+            "interval", even, f"all work of the {UNITS[unit].value} unit, evenly on {problem.stages} chips"
+        ),
         Bound("interval", tiled[largest].work, f"the largest operator that one chip runs, {name}"),
-        Bound("interval", max(cut.bound, even, tiled[largest].work), "the best cut into stages, by the solver"),
+        Bound(
+            "interval", max(cut.bound, even, tiled[largest].work), "the best cut into stages, by the solver"
+        ),
     )
 
 
 def latency_bound(graph: Graph, target: Target, tiled: Mapping[int, TiledOperator]) -> Bound:
     """Critical path with unlimited units and free links."""
     everything = StageWork(0, tuple(range(len(graph.operators))))
-    path = UnlimitedScheduler(graph, target, [everything], tiled, 1 << 40).run().latency
+    scheduler = Scheduler(graph, target, [everything], tiled, 1 << 40, place=start_when_ready)
+    path = scheduler.run().latency
     return Bound("latency", path, "the critical path through the tiles, with unlimited units and free links")
 
 
 def memory_bound(problem: PartitionProblem) -> Bound:
     """chips >= resident bytes / usable bytes of a chip."""
     total = sum(resident.nbytes for resident in problem.resident)
-    return Bound("chips", max(1, ceil(total / problem.capacity)), "weights and states over the SRAM of a chip")
+    return Bound(
+        "chips", max(1, ceil(total / problem.capacity)), "weights and states over the SRAM of a chip"
+    )

@@ -55,7 +55,9 @@ def compile_model(
     progress("simulating")
     report = simulate(plan)
     if not report.ok:
-        raise InternalFault([Problem(f"fault_{f.name}", f.message, operator=f.operator) for f in report.faults[:10]])
+        raise InternalFault(
+            [Problem(f"fault_{f.name}", f.message, operator=f.operator) for f in report.faults[:10]]
+        )
     return Compiled(plan, report)
 
 
@@ -77,7 +79,10 @@ def plan_model(
     found = planner.run()
     assumptions = imported.assumptions
     if options.precision is None and precision != "model":
-        assumptions = (*assumptions, f"precision {precision}: the matrix unit has no rule for the model's own type")
+        assumptions = (
+            *assumptions,
+            f"precision {precision}: the matrix unit has no rule for the model's own type",
+        )
     names = {tensor: index for index, tensor in enumerate(sorted(graph.tensors))}
     transfers, hops = build_transfers(found.schedule.sent, target, names)
     return Plan(

@@ -31,7 +31,7 @@ def fuse_vector_chains(graph: Graph, chained: int) -> Graph:
     group_of: dict[str, list[int]] = {}
     for operator in graph.operators:
         before = sorted({g for operand in operator.operands for g in group_of.get(operand.tensor, ())})
-        host = _host(operator, before, groups, graph, chained)
+        host = _host(operator, before, groups, chained)
         if host is None:
             host = len(groups)
             groups.append(_Group([], _extents(operator), 0, 0))
@@ -49,7 +49,7 @@ def _extents(operator: Operator) -> tuple[int, ...]:
     return tuple(factor.extent for factor in operator.factors)
 
 
-def _host(operator: Operator, before: list[int], groups: list[_Group], graph: Graph, chained: int) -> int | None:
+def _host(operator: Operator, before: list[int], groups: list[_Group], chained: int) -> int | None:
     """The latest group that the operator can join: aligned, short enough, and without a detour."""
     if not _fusible(operator):
         return None
@@ -57,7 +57,11 @@ def _host(operator: Operator, before: list[int], groups: list[_Group], graph: Gr
         group = groups[host]
         if not _fusible(group.members[0]) or group.instructions + len(operator.body) > chained:
             continue
-        if group.extents != _extents(operator) or not _aligned(operator, group) or not _reducers_agree(operator, group):
+        if (
+            group.extents != _extents(operator)
+            or not _aligned(operator, group)
+            or not _reducers_agree(operator, group)
+        ):
             continue
         if all(not groups[other].ancestors >> host & 1 for other in before if other != host):
             return host
@@ -65,8 +69,10 @@ def _host(operator: Operator, before: list[int], groups: list[_Group], graph: Gr
 
 
 def _fusible(operator: Operator) -> bool:
-    return operator.unit is Unit.VECTOR and not any(f.whole or f.gathered for f in operator.factors) and not any(
-        instruction.opcode in _UNFUSED for instruction in operator.body
+    return (
+        operator.unit is Unit.VECTOR
+        and not any(f.whole or f.gathered for f in operator.factors)
+        and not any(instruction.opcode in _UNFUSED for instruction in operator.body)
     )
 
 
@@ -75,9 +81,12 @@ def _aligned(operator: Operator, group: _Group) -> bool:
     iteration f wrote, and the group did not reduce it."""
     written = {result.tensor: result for member in group.members for result in member.results}
     return all(
-        not operand.view and operand.axes == written[operand.tensor].axes
-        and not any(written[operand.tensor].offsets) and _covers(operator, written[operand.tensor])
-        for operand in operator.operands if operand.tensor in written
+        not operand.view
+        and operand.axes == written[operand.tensor].axes
+        and not any(written[operand.tensor].offsets)
+        and _covers(operator, written[operand.tensor])
+        for operand in operator.operands
+        if operand.tensor in written
     )
 
 
@@ -129,7 +138,8 @@ def _visible(group: _Group, graph: Graph, readers: dict[str, list[int]]) -> set[
     kept = kept_tensors(graph)
     written = {result.tensor for member in group.members for result in member.results}
     return {
-        name for name in written
+        name
+        for name in written
         if name in kept or any(graph.operators[r].name not in inside for r in readers.get(name, ()))
     }
 
@@ -160,7 +170,9 @@ def _merged_body(
             if result.tensor in visible:
                 results.append(replace(result, value=base + result.value))
     body = tuple(
-        replace(instruction, inputs=tuple(i if kind == "operand" else len(operands) + i for kind, i in inputs))
+        replace(
+            instruction, inputs=tuple(i if kind == "operand" else len(operands) + i for kind, i in inputs)
+        )
         for instruction, inputs in chain
     )
     return tuple(operands), tuple(results), body

@@ -56,7 +56,9 @@ def sorted_graph(graph: Graph, operators: list[Operator], tensors: dict[str, Ten
                 heappush(ready, after)
     if len(ordered) != len(operators):
         raise ValueError("the operators form a cycle")
-    return replace(graph, operators=tuple(ordered), tensors=_used_tensors(graph, ordered, tensors or graph.tensors))
+    return replace(
+        graph, operators=tuple(ordered), tensors=_used_tensors(graph, ordered, tensors or graph.tensors)
+    )
 
 
 def _live(graph: Graph, operators: list[Operator]) -> list[bool]:

@@ -80,8 +80,14 @@ class Router:
         return tuple(found)
 
     def _extend(
-        self, chip: int, destination: int, hops: int, links: tuple[int, ...], seen: set[int],
-        distances: dict[int, int], found: list[tuple[int, ...]],
+        self,
+        chip: int,
+        destination: int,
+        hops: int,
+        links: tuple[int, ...],
+        seen: set[int],
+        distances: dict[int, int],
+        found: list[tuple[int, ...]],
     ) -> None:
         if chip == destination:
             found.extend([links] if hops == 0 else [])
@@ -91,7 +97,9 @@ class Router:
                 continue
             for link in self._links[chip][following]:
                 if len(found) < _ROUTES:
-                    self._extend(following, destination, hops - 1, (*links, link), seen | {following}, distances, found)
+                    self._extend(
+                        following, destination, hops - 1, (*links, link), seen | {following}, distances, found
+                    )
 
 
 class LinkScheduler:
@@ -116,7 +124,11 @@ class LinkScheduler:
         arrivals = np.array([self._arrival(chunk) for chunk in chunks])
         flat = grid_map((tensor.elements,), (0,), (size,), arrivals, (tensor.elements,))
         sent = SentTensor(
-            tensor.name, source, destination, chunks, map_step(flat, Reshape(tensor.shape)),
+            tensor.name,
+            source,
+            destination,
+            chunks,
+            map_step(flat, Reshape(tensor.shape)),
             first_departure=min(chunk.start for chunk in chunks),
             last_departure=max(chunk.start + chunk.slot for chunk in chunks),
             first_arrival=min(self._hop_start(chunk, len(chunk.links) - 1) for chunk in chunks),

@@ -22,7 +22,9 @@ def check_tables(graph: Graph, target: Target) -> None:
             f"{tensor.role.value} {name} needs {megabytes(tensor.nbytes)}, one chip of {target.name} holds "
             f"{megabytes(usable)}: no pipeline of single chips can hold it. Use a smaller --precision or a "
             "target with more SRAM a chip.",
-            node=_reader(graph, name), needed=tensor.nbytes, available=usable,
+            node=_reader(graph, name),
+            needed=tensor.nbytes,
+            available=usable,
         )
         for name, tensor in graph.tensors.items()
         if tensor.role in (Role.WEIGHT, Role.STATE) and tensor.nbytes > usable

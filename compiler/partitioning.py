@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 import networkx as nx
@@ -49,8 +50,14 @@ class GraphProblem:
 
 
 def build_problem(
-    graph: Graph, tiled: Mapping[int, TiledOperator], target: Target, *,
-    stages: int, objective: str, users: int, reserve: int,
+    graph: Graph,
+    tiled: Mapping[int, TiledOperator],
+    target: Target,
+    *,
+    stages: int,
+    objective: str,
+    users: int,
+    reserve: int,
 ) -> GraphProblem:
     """Items, work, carried tensors and resident bytes of a graph on at most `stages` chips.
 
@@ -115,7 +122,7 @@ def _items(graph: Graph, cheap: tuple[int, ...]) -> list[tuple[int, ...]]:
         together = list(made)
         if graph.tensors[name].role is Role.STATE:
             together += readers.get(name, [])
-        for one, other in zip(together, together[1:], strict=False):
+        for one, other in pairwise(together):
             flow.add_edges_from([(one, other), (other, one)])
     merged = nx.condensation(flow)
     order = nx.lexicographical_topological_sort(merged, key=lambda node: min(merged.nodes[node]["members"]))
@@ -156,7 +163,9 @@ def _recomputed(
     position = {operator: index for index, operator in enumerate(cheap)}
     entries = []
     for operator in cheap:
-        users = sorted({r for result in graph.operators[operator].results for r in readers.get(result.tensor, ())})
+        users = sorted(
+            {r for result in graph.operators[operator].results for r in readers.get(result.tensor, ())}
+        )
         work = [0] * len(UNITS)
         work[UNITS.index(graph.operators[operator].unit)] = tiled[operator].work
         items = tuple(sorted({item_of[u] for u in users if u in item_of}))

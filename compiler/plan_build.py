@@ -28,7 +28,9 @@ _UNIT_NUMBER = {unit: number for number, unit in enumerate(Unit)}
 def build_stages(stages: Sequence[StageWork], schedule: Schedule) -> tuple[Stage, ...]:
     """A stage a chip, with its tile program."""
     everywhere = [operator for stage in stages for operator in stage.operators]
-    shared = {operator for operator in everywhere if everywhere.count(operator) > 1} if len(stages) > 1 else set()
+    shared = (
+        {operator for operator in everywhere if everywhere.count(operator) > 1} if len(stages) > 1 else set()
+    )
     return tuple(
         Stage(
             chips=(ChipId(stage.chip),),
@@ -113,7 +115,12 @@ def buffer_needs(graph: Graph, stage: StageWork, schedule: Schedule, users: int)
 
 
 def build_buffers(
-    graph: Graph, stages: Sequence[StageWork], schedule: Schedule, target: Target, users: int, names: dict[str, int]
+    graph: Graph,
+    stages: Sequence[StageWork],
+    schedule: Schedule,
+    target: Target,
+    users: int,
+    names: dict[str, int],
 ) -> BufferColumns:
     """Addresses of all buffers on all chips; raises OutOfSram."""
     rows: list[tuple[int, int, int, int, int, int, int]] = []

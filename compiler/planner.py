@@ -22,8 +22,26 @@ OBJECTIVES = ("throughput", "latency", "chips")
 
 # Intervals that are tried, as fractions over the lower bound: one or two per cent of interval can be
 # what a circle that is full to the last cycle needs to close.
-_STRETCHES = (0.0, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 4.0)
-
+_STRETCHES = (
+    0.0,
+    0.002,
+    0.005,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.04,
+    0.05,
+    0.07,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +88,11 @@ class Planner:
     """Cuts, places and schedules a graph; cuts again with more room when SRAM turns out too small."""
 
     def __init__(
-        self, graph: Graph, target: Target, tiled: Mapping[int, TiledOperator], options: Options,
+        self,
+        graph: Graph,
+        target: Target,
+        tiled: Mapping[int, TiledOperator],
+        options: Options,
         progress: Callable[[str], None] = silent,
     ) -> None:
         self.graph, self.target, self.tiled, self.options = graph, target, tiled, options
@@ -94,18 +116,24 @@ class Planner:
                 reserve += max(shortage.needed - shortage.available, self.target.chip.usable_bytes // 64)
                 continue
             return self._planned(built, cut, stages, placement, schedule)
-        self._refuse(self._problem(reserve))
+        return self._refuse(self._problem(reserve))
 
     def _problem(self, reserve: int, chips: int | None = None) -> GraphProblem:
         return build_problem(
-            self.graph, self.tiled, self.target,
+            self.graph,
+            self.tiled,
+            self.target,
             stages=min(chips or self.chips, len(self.graph.operators)),
-            objective=self.options.objective, users=self.options.users, reserve=reserve,
+            objective=self.options.objective,
+            users=self.options.users,
+            reserve=reserve,
         )
 
     def _first_reserve(self) -> int:
         """Bytes that the operator with the largest operands and results needs at once."""
-        values = {name: t.nbytes for name, t in self.graph.tensors.items() if t.role in (Role.VALUE, Role.INPUT)}
+        values = {
+            name: t.nbytes for name, t in self.graph.tensors.items() if t.role in (Role.VALUE, Role.INPUT)
+        }
         return max(
             sum(values.get(n, 0) for n in {*(o.tensor for o in op.operands), *(r.tensor for r in op.results)})
             for op in self.graph.operators
@@ -163,13 +191,21 @@ class Planner:
             yield 5 * least << doubling
 
     def _planned(
-        self, built: GraphProblem, cut: StageCut, stages: tuple[StageWork, ...], placement: Certificate,
+        self,
+        built: GraphProblem,
+        cut: StageCut,
+        stages: tuple[StageWork, ...],
+        placement: Certificate,
         schedule: Schedule,
     ) -> Planned:
         least = busiest_unit(stages, self.tiled)
         closing = Certificate(
-            "schedule: interval of these stages", "optimal" if schedule.interval == least else "feasible",
-            schedule.interval, least, (schedule.interval - least) / max(1, least), 0.0,
+            "schedule: interval of these stages",
+            "optimal" if schedule.interval == least else "feasible",
+            schedule.interval,
+            least,
+            (schedule.interval - least) / max(1, least),
+            0.0,
         )
         bounds = (
             *interval_bounds(self.graph, self.tiled, built, cut),

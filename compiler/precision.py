@@ -109,11 +109,19 @@ def _quantised_weight(operator: Operator, tensors: dict[str, Tensor]) -> tuple[O
     origin = Origin(weight.origin.initializer if weight.origin else "", operand.view)
     values, steps = quantise_channels(weight.value, operand, channels)
     tensors[codes] = Tensor(
-        codes, shape, DType.INT8, Role.WEIGHT, values,
+        codes,
+        shape,
+        DType.INT8,
+        Role.WEIGHT,
+        values,
         replace(origin, conversion="quantise", axes=channels) if weight.origin else None,
     )
     tensors[scales] = Tensor(
-        scales, scale_shape, DType.FP32, Role.WEIGHT, steps,
+        scales,
+        scale_shape,
+        DType.FP32,
+        Role.WEIGHT,
+        steps,
         replace(origin, conversion="scale", axes=channels) if weight.origin else None,
     )
     return Operand(codes, (), operand.axes), Operand(scales, (), tuple(operand.axes[d] for d in channels))
@@ -129,7 +137,9 @@ def quantise_channels(
         return None, None
     seen = apply_view(operand.view, value).astype(np.float32)
     others = tuple(d for d in range(seen.ndim) if d not in channels)
-    scale = np.maximum(np.abs(seen).max(axis=others, keepdims=True), np.float32(1e-12)) / np.float32(_INT8_LIMIT)
+    scale = np.maximum(np.abs(seen).max(axis=others, keepdims=True), np.float32(1e-12)) / np.float32(
+        _INT8_LIMIT
+    )
     codes = np.clip(np.rint(seen / scale), -_INT8_LIMIT, _INT8_LIMIT).astype(np.int8)
     return codes, scale.reshape([seen.shape[d] for d in channels]).astype(np.float32)
 
@@ -138,7 +148,8 @@ def _dequantised_product(operator: Operator, tensors: dict[str, Tensor]) -> Oper
     weight, scale = _quantised_weight(operator, tensors)
     (product,) = operator.body
     return replace(
-        operator, operands=(operator.operands[0], weight, scale),
+        operator,
+        operands=(operator.operands[0], weight, scale),
         body=(replace(product, inputs=(0, 1, 2)),),
     )
 
@@ -161,8 +172,10 @@ class _RowQuantiser:
         local = {axis: position for position, axis in enumerate(used)}
         self.factors = tuple(operator.factors[axis] for axis in used)
         self.axes = tuple(None if axis is None else local[axis] for axis in self.source.axes)
-        self.rows = tuple(None if axis is None or operator.factors[axis].reducer else local[axis]
-                          for axis in self.source.axes)
+        self.rows = tuple(
+            None if axis is None or operator.factors[axis].reducer else local[axis]
+            for axis in self.source.axes
+        )
         self.reduced = tuple(f for f, factor in enumerate(self.factors) if factor.reducer)
         self.shape = shape
         row_shape = tuple(1 if row is None else n for n, row in zip(shape, self.rows, strict=True))
@@ -183,7 +196,11 @@ class _RowQuantiser:
         return Operand(name, (), ())
 
     def _vector(
-        self, suffix: str, operands: tuple[Operand, ...], result: Result, body: tuple[Instruction, ...],
+        self,
+        suffix: str,
+        operands: tuple[Operand, ...],
+        result: Result,
+        body: tuple[Instruction, ...],
         factors: tuple[Factor, ...],
     ) -> Operator:
         name = f"{self.operator.name}/{suffix}"
@@ -191,7 +208,9 @@ class _RowQuantiser:
 
     def quantise(self) -> list[Operator]:
         plain = tuple(replace(factor, reducer=None) for factor in self.factors)
-        reduced = tuple(replace(factor, reducer=Reducer.MAX if factor.reducer else None) for factor in self.factors)
+        reduced = tuple(
+            replace(factor, reducer=Reducer.MAX if factor.reducer else None) for factor in self.factors
+        )
         source = Operand(self.source.tensor, self.source.view, self.axes)
         offsets = (0,) * len(self.shape)
         wide, least, step = DType.FP32, 1, 2
@@ -214,12 +233,18 @@ class _RowQuantiser:
         return [
             self._vector("quantise_max", (source,), Result(row, self.rows, offsets, 2), largest, reduced),
             self._vector(
-                "quantise_scale", (Operand(row, (), rows), self.least, self.step),
-                Result(self.scale, rows, offsets, 1), scale, tuple(plain[f] for f in kept),
+                "quantise_scale",
+                (Operand(row, (), rows), self.least, self.step),
+                Result(self.scale, rows, offsets, 1),
+                scale,
+                tuple(plain[f] for f in kept),
             ),
             self._vector(
-                "quantise_rows", (source, Operand(self.scale, (), self.rows)),
-                Result(self.codes, self.axes, offsets, 3), codes, plain,
+                "quantise_rows",
+                (source, Operand(self.scale, (), self.rows)),
+                Result(self.codes, self.axes, offsets, 3),
+                codes,
+                plain,
             ),
         ]
 
@@ -228,8 +253,11 @@ class _RowQuantiser:
         (product,) = self.operator.body
         (result,) = self.operator.results
         return replace(
-            self.operator, name=f"{self.operator.name}/int8", operands=(codes, weight),
-            results=(replace(result, tensor=self.sums),), body=(replace(product, dtype=DType.INT32),),
+            self.operator,
+            name=f"{self.operator.name}/int8",
+            operands=(codes, weight),
+            results=(replace(result, tensor=self.sums),),
+            body=(replace(product, dtype=DType.INT32),),
         )
 
     def rescale(self, weight_scale: Operand) -> Operator:
@@ -237,10 +265,16 @@ class _RowQuantiser:
         used = [axis for axis in result.axes if axis is not None]
         local = {axis: position for position, axis in enumerate(used)}
         axes = tuple(None if axis is None else local[axis] for axis in result.axes)
-        rows = tuple(None if row is None else local[axis] if axis is not None else None
-                     for row, axis in zip(self.rows, self.source.axes, strict=True))
+        rows = tuple(
+            None if row is None else local[axis] if axis is not None else None
+            for row, axis in zip(self.rows, self.source.axes, strict=True)
+        )
         columns = tuple(None if axis is None else local[axis] for axis in weight_scale.axes)
-        operands = (Operand(self.sums, (), axes), Operand(self.scale, (), rows), replace(weight_scale, axes=columns))
+        operands = (
+            Operand(self.sums, (), axes),
+            Operand(self.scale, (), rows),
+            replace(weight_scale, axes=columns),
+        )
         wide, final = DType.FP32, self.tensors[result.tensor].dtype
         body = (
             Instruction("Cast", (0,), wide),

@@ -97,7 +97,10 @@ def _merge_axes(ready: ReadyMap, axis: int) -> ReadyMap:
     (outer, inner), width = ready.breaks[axis : axis + 2], ready.shape[axis + 1]
     rows = outer if len(inner) == 1 else np.arange(ready.shape[axis], dtype=np.int64)
     breaks = (rows[:, None] * width + inner).ravel()
-    rows_of, columns_of = np.repeat(_cells(outer, rows), len(inner)), np.tile(np.arange(len(inner)), len(rows))
+    rows_of, columns_of = (
+        np.repeat(_cells(outer, rows), len(inner)),
+        np.tile(np.arange(len(inner)), len(rows)),
+    )
     index = (slice(None),) * axis + (rows_of, columns_of)
     shape = (*ready.shape[:axis], ready.shape[axis] * width, *ready.shape[axis + 2 :])
     return ReadyMap(shape, (*ready.breaks[:axis], breaks, *ready.breaks[axis + 2 :]), ready.cycles[index])
@@ -113,7 +116,8 @@ def _split_axis(ready: ReadyMap, axis: int, width: int) -> ReadyMap:
     cells = _cells(breaks, outer[:, None] * width + inner)
     shape = (*ready.shape[:axis], ready.shape[axis] // width, width, *ready.shape[axis + 1 :])
     return ReadyMap(
-        shape, (*ready.breaks[:axis], outer, inner, *ready.breaks[axis + 1 :]),
+        shape,
+        (*ready.breaks[:axis], outer, inner, *ready.breaks[axis + 1 :]),
         np.take(ready.cycles, cells, axis=axis),
     )
 
@@ -154,11 +158,11 @@ def reshape_groups(old: Shape, new: Shape) -> list[tuple[int, Shape]]:
     i = j = 0
     while i < len(old) or j < len(new):
         if i < len(old) and j < len(new) and old[i] == new[j]:
-            taken, extents = 1, (new[j],)
+            taken, extents = 1, new[j : j + 1]
         elif j < len(new) and new[j] == 1:
-            taken, extents = 0, (1,)
+            taken, extents = 0, new[j : j + 1]
         elif i < len(old) and old[i] == 1:
-            taken, extents = 1, ()
+            taken, extents = 1, new[j:j]
         else:
             taken, width = _equal_runs(old[i:], new[j:])
             extents = new[j : j + width]

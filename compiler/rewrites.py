@@ -30,7 +30,9 @@ def simplify_graph(graph: Graph) -> Graph:
     return graph
 
 
-def _renamed(operator: Operator, aliases: Mapping[str, tuple[str, View]], tensors: Mapping[str, Tensor]) -> Operator:
+def _renamed(
+    operator: Operator, aliases: Mapping[str, tuple[str, View]], tensors: Mapping[str, Tensor]
+) -> Operator:
     """The operator reading each aliased tensor as (another tensor, a view in front)."""
     if not any(operand.tensor in aliases for operand in operator.operands):
         return operator
@@ -38,7 +40,9 @@ def _renamed(operator: Operator, aliases: Mapping[str, tuple[str, View]], tensor
     for operand in operator.operands:
         while operand.tensor in aliases:
             name, view = aliases[operand.tensor]
-            operand = replace(operand, tensor=name, view=simplify_view((*view, *operand.view), tensors[name].shape))
+            operand = replace(
+                operand, tensor=name, view=simplify_view((*view, *operand.view), tensors[name].shape)
+            )
         operands.append(operand)
     return replace(operator, operands=tuple(operands))
 
@@ -52,7 +56,9 @@ def merge_duplicates(graph: Graph) -> Graph:
     for operator in graph.operators:
         operator = _renamed(operator, aliases, graph.tensors)
         names = [result.tensor for result in operator.results]
-        alone = all(len(writers[n]) == 1 and graph.tensors[n].role is Role.VALUE and n not in kept for n in names)
+        alone = all(
+            len(writers[n]) == 1 and graph.tensors[n].role is Role.VALUE and n not in kept for n in names
+        )
         shapes = tuple((graph.tensors[n].shape, graph.tensors[n].dtype) for n in names)
         results = tuple(replace(result, tensor="") for result in operator.results)
         key = (operator.unit, operator.factors, operator.operands, operator.body, results, shapes)
@@ -87,7 +93,11 @@ def _cast_alias(operator: Operator, graph: Graph) -> tuple[str, View] | None:
     (operand,), (result,) = operator.operands, operator.results
     source, target = graph.tensors[operand.tensor], graph.tensors[result.tensor]
     same = source.dtype is target.dtype and operand.axes == result.axes
-    return (operand.tensor, operand.view) if same and view_shape(operand.view, source.shape) == target.shape else None
+    return (
+        (operand.tensor, operand.view)
+        if same and view_shape(operand.view, source.shape) == target.shape
+        else None
+    )
 
 
 def move_scales(graph: Graph) -> Graph:
@@ -137,7 +147,10 @@ def _scalar_product(operator: Operator, graph: Graph) -> tuple[Operand, Operand]
     for value, scalar in (operator.operands, operator.operands[::-1]):
         constant = graph.tensors[scalar.tensor]
         shape = view_shape(value.view, graph.tensors[value.tensor].shape)
-        whole = value.axes == operator.results[0].axes and shape == graph.tensors[operator.results[0].tensor].shape
+        whole = (
+            value.axes == operator.results[0].axes
+            and shape == graph.tensors[operator.results[0].tensor].shape
+        )
         if constant.role is Role.WEIGHT and constant.elements == 1 and whole:
             return value, scalar
     return None
@@ -212,6 +225,6 @@ def _permuted_axes(copy: Operator, maker: Operator, graph: Graph) -> tuple[int |
             return None
         shape = step_shape(step, shape)
     by_factor = {factor: axes[d] for d, factor in enumerate(source.axes) if factor is not None}
-    if len({axis for axis in by_factor.values()}) != len(by_factor):
+    if len(set(by_factor.values())) != len(by_factor):
         return None
     return tuple(None if factor is None else by_factor[factor] for factor in target.axes)

@@ -5,7 +5,7 @@ and the unit is free *modulo the interval*, so that the micro-batches of the ste
 without a further check. Tensors that cross chips are sent in chunks as their tiles finish.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,13 +73,44 @@ class ChipState:
         return self.tables[unit]
 
 
+def deal_in_turn(
+    tables: list[ModuloTable], ready: np.ndarray, durations: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Start and instance of every atom: dealt in turn, the least busy instance first."""
+    first = min(range(len(tables)), key=lambda i: tables[i].busy)
+    start = np.empty(len(durations), dtype=np.int64)
+    for number, table in enumerate(tables):
+        queue = slice((number - first) % len(tables), None, len(tables))
+        if len(durations[queue]):
+            start[queue] = place_in_order(table, ready[queue], durations[queue])
+    return start, (np.arange(len(durations)) + first) % len(tables)
+
+
+def start_when_ready(
+    _tables: list[ModuloTable], ready: np.ndarray, _durations: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every atom starts as soon as its operands are there: the critical path, with unlimited units."""
+    return ready, np.zeros(len(ready), dtype=np.int64)
+
+
+Placer = Callable[[list[ModuloTable], np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Start cycle and instance of every atom, given the instances' tables, ready cycles and durations."""
+
+
 class Scheduler:
     """Schedules a partitioned graph at one interval. Raises NoRoom when the interval is too short."""
 
     def __init__(
-        self, graph: Graph, target: Target, stages: Sequence[StageWork],
-        tiled: Mapping[int, TiledOperator], interval: int, router: Router | None = None,
+        self,
+        graph: Graph,
+        target: Target,
+        stages: Sequence[StageWork],
+        tiled: Mapping[int, TiledOperator],
+        interval: int,
+        router: Router | None = None,
+        place: Placer = deal_in_turn,
     ) -> None:
+        self.place = place
         self.graph, self.tiled, self.interval = graph, tiled, interval
         self.links = LinkScheduler(target, interval, router)
         self.chips = {
@@ -118,24 +149,12 @@ class Scheduler:
         atoms_ready = (need.reshape(tiled.offset.shape) - tiled.offset).max(axis=1)
         np.maximum(atoms_ready, tiled.load[:, 0], out=atoms_ready)
         durations = tiled.durations(state.longest_load if operator.unit is Unit.MATRIX else 0)
-        start, instance = self._place(state.instances(operator.unit), atoms_ready, durations)
+        start, instance = self.place(state.instances(operator.unit), atoms_ready, durations)
         starts = (start[:, None] + tiled.offset).ravel()
         run = tiled.offset.shape[1]
         done = ScheduledOperator(tiled, np.repeat(instance, run), starts, starts + tiled.occupancy.ravel())
         self.programs[index, chip] = done
         self._record(done, chip)
-
-    def _place(
-        self, tables: list[ModuloTable], ready: np.ndarray, durations: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Start and instance of every atom: dealt in turn, the least busy instance first."""
-        first = min(range(len(tables)), key=lambda i: tables[i].busy)
-        start = np.empty(len(durations), dtype=np.int64)
-        for number, table in enumerate(tables):
-            queue = slice((number - first) % len(tables), None, len(tables))
-            if len(durations[queue]):
-                start[queue] = place_in_order(table, ready[queue], durations[queue])
-        return start, (np.arange(len(durations)) + first) % len(tables)
 
     def _need(self, tiled: TiledOperator, chip: int) -> np.ndarray:
         """Earliest start of every tile as its operands allow, int64[tiles], in tile order."""
@@ -193,15 +212,6 @@ class Scheduler:
                 self.lifetimes.setdefault(key, Lifetime(low, high)).use(low, int(ready.cycles.max()))
 
 
-class UnlimitedScheduler(Scheduler):
-    """Every tile starts as soon as its operands are there: the critical path."""
-
-    def _place(
-        self, tables: list[ModuloTable], ready: np.ndarray, durations: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return ready, np.zeros(len(ready), dtype=np.int64)
-
-
 def _longest_load(stage: StageWork, tiled: Mapping[int, TiledOperator]) -> int:
     return max((int(tiled[i].load.max()) for i in stage.operators), default=0)
 
@@ -211,7 +221,9 @@ def _on_grid(operand: Operand, ready: ReadyMap, tiled: TiledOperator) -> np.ndar
     blocks = [1 if axis is None else tiled.tiling.blocks[axis] for axis in operand.axes]
     cycles = block_maximum(map_view(ready, operand.view), blocks)
     used = [axis for axis in operand.axes if axis is not None]
-    cycles = cycles.reshape([n for n, axis in zip(cycles.shape, operand.axes, strict=True) if axis is not None])
+    cycles = cycles.reshape(
+        [n for n, axis in zip(cycles.shape, operand.axes, strict=True) if axis is not None]
+    )
     cycles = cycles.transpose(np.argsort(used)) if used else cycles
     missing = [f for f in range(len(tiled.tiling.blocks)) if f not in used]
     return np.expand_dims(cycles, tuple(missing))
@@ -228,7 +240,9 @@ def _result_map(result: Result, done: ScheduledOperator, graph: Graph) -> ReadyM
     cycles = cycles.max(axis=dropped) if dropped else cycles
     cycles = cycles.transpose(np.argsort(np.argsort(kept))) if kept else cycles
     cycles = np.expand_dims(cycles, tuple(d for d, axis in enumerate(result.axes) if axis is None))
-    blocks = [1 if axis is None else min(tiling.blocks[axis], operator.factors[axis].extent) for axis in result.axes]
+    blocks = [
+        1 if axis is None else min(tiling.blocks[axis], operator.factors[axis].extent) for axis in result.axes
+    ]
     extents = [1 if axis is None else operator.factors[axis].extent for axis in result.axes]
     shape = graph.tensors[result.tensor].shape
     if not cycles.ndim:

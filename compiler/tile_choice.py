@@ -74,7 +74,9 @@ def _fill_inner(blocks: list[int], extents: list[int], factors: tuple[int, ...],
 def _streaming_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> Tiling:
     """Row-major tiles of some tens of cycles; reduced and whole factors stay in one piece."""
     extents = [factor.extent for factor in operator.factors]
-    uncut = [f for f, factor in enumerate(operator.factors) if factor.reducer or factor.whole or factor.gathered]
+    uncut = [
+        f for f, factor in enumerate(operator.factors) if factor.reducer or factor.whole or factor.gathered
+    ]
     cut = tuple(f for f in range(len(extents)) if f not in uncut)
     per_cycle = _elements_per_cycle(operator, tensors, chip)
     cycles = ceil(prod(extents) / per_cycle)
@@ -111,7 +113,8 @@ class TiledOperator:
     def durations(self, longest_load: int) -> np.ndarray:
         """Cycles from each atom's start until any next atom may start on its instance, int64[atoms],
         when no block of the program takes longer than `longest_load` to load."""
-        return self.offset[:, -1] + np.maximum(self.occupancy[:, -1], longest_load)
+        durations: np.ndarray = self.offset[:, -1] + np.maximum(self.occupancy[:, -1], longest_load)
+        return durations
 
 
 def tile_operator(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> TiledOperator:

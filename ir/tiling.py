@@ -46,9 +46,7 @@ def block_extents(extent: int, block: int) -> np.ndarray:
 
 def tile_extents(operator: Operator, tiling: Tiling) -> np.ndarray:
     """Extent of every tile along every factor, int64[tiles, factors], in tile order."""
-    pieces = [
-        block_extents(operator.factors[f].extent, tiling.blocks[f]) for f in tiling.order
-    ]
+    pieces = [block_extents(operator.factors[f].extent, tiling.blocks[f]) for f in tiling.order]
     columns = np.meshgrid(*pieces, indexing="ij") if pieces else []
     extents = np.ones((tiling.tiles(operator), len(operator.factors)), dtype=np.int64)
     for f, column in zip(tiling.order, columns, strict=True):
@@ -124,9 +122,7 @@ def matrix_rules(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) 
     return rules
 
 
-def tile_timing(
-    operator: Operator, tiling: Tiling, tensors: Mapping[str, Tensor], chip: Chip
-) -> TileTiming:
+def tile_timing(operator: Operator, tiling: Tiling, tensors: Mapping[str, Tensor], chip: Chip) -> TileTiming:
     """Durations of all tiles; raises BadInput when a dtype has no cycle rule on the unit.
 
     matrix: occupancy = rows streamed x cycles a row; load = bytes of the block / load bandwidth.

@@ -129,7 +129,9 @@ def _is_identity(step: ViewStep, shape: Shape) -> bool:
         case Transpose(permutation=permutation):
             return permutation == tuple(range(len(shape)))
         case Slice(starts=starts, stops=stops, steps=steps):
-            whole = (low == 0 and high == extent for low, high, extent in zip(starts, stops, shape, strict=True))
+            whole = (
+                low == 0 and high == extent for low, high, extent in zip(starts, stops, shape, strict=True)
+            )
             return all(whole) and set(steps) <= {1}
         case Window():
             return False

@@ -29,7 +29,9 @@ def place_stages(
     best: tuple[int, tuple[int, ...]] | None = None
     for start in range(min(_STARTS, topology.chips)):
         chips = _walk(stages, start, traffic, hops)
-        cost = sum(cycles * hops[chips[a]].get(chips[b], len(hops)) for (a, b), cycles in sorted(traffic.items()))
+        cost = sum(
+            cycles * hops[chips[a]].get(chips[b], len(hops)) for (a, b), cycles in sorted(traffic.items())
+        )
         if best is None or cost < best[0]:
             best = cost, chips
         if cost == bound:
@@ -53,11 +55,15 @@ def _walk(
 
 
 def _cost(
-    chip: int, stage: int, placed: Sequence[int],
-    traffic: Mapping[tuple[int, int], int], hops: Mapping[int, Mapping[int, int]],
+    chip: int,
+    stage: int,
+    placed: Sequence[int],
+    traffic: Mapping[tuple[int, int], int],
+    hops: Mapping[int, Mapping[int, int]],
 ) -> int:
     far = len(hops)
     return sum(
-        traffic.get((other, stage), 0) * hops[at].get(chip, far) + traffic.get((stage, other), 0) * hops[chip].get(at, far)
+        traffic.get((other, stage), 0) * hops[at].get(chip, far)
+        + traffic.get((stage, other), 0) * hops[chip].get(at, far)
         for other, at in enumerate(placed)
     )

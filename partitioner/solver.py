@@ -6,7 +6,8 @@ from ortools.sat.python import cp_model
 
 from chiplan.ir import Certificate
 
-LinearExpr = cp_model.LinearExprT
+LinearExpr = cp_model.LinearExpr | cp_model.IntVar | int
+"""What a model adds up: variables, sums of them, constants."""
 IntVar = cp_model.IntVar
 CpModel = cp_model.CpModel
 

@@ -66,7 +66,9 @@ def _resident_of(problem: PartitionProblem) -> list[list[int]]:
 
 def smallest_in_order(problem: PartitionProblem) -> list[int] | None:
     """The in-order cut with the smallest load, by bisection; None when memory does not allow any."""
-    low = max(int(problem.work.max(initial=0)), ceil(int(problem.work.sum(axis=0).max(initial=0)) / problem.stages))
+    low = max(
+        int(problem.work.max(initial=0)), ceil(int(problem.work.sum(axis=0).max(initial=0)) / problem.stages)
+    )
     high = max(1, int(problem.work.sum(axis=0).max(initial=0)))
     best = cut_in_order(problem, high)
     if best is None:
@@ -148,11 +150,13 @@ class StageModel:
             for unit in range(self.problem.work.shape[1]):
                 terms = [
                     int(work) * self.on(item, stage)
-                    for item, work in enumerate(self.problem.work[:, unit]) if work
+                    for item, work in enumerate(self.problem.work[:, unit])
+                    if work
                 ]
                 terms += [
                     entry.work[unit] * literals[stage]
-                    for entry, literals in zip(self.problem.recomputed, recomputed, strict=True) if entry.work[unit]
+                    for entry, literals in zip(self.problem.recomputed, recomputed, strict=True)
+                    if entry.work[unit]
                 ]
                 self.model.add(sum(terms) <= self.load)
 
@@ -243,7 +247,9 @@ def cut_stages(problem: PartitionProblem) -> StageCut | None:
     return _cut_for_interval(problem, hint, ceiling)
 
 
-def _cut_for_interval(problem: PartitionProblem, hint: list[int] | None, ceiling: int | None) -> StageCut | None:
+def _cut_for_interval(
+    problem: PartitionProblem, hint: list[int] | None, ceiling: int | None
+) -> StageCut | None:
     first = StageModel(problem, hint, ceiling)
     first.model.minimize(first.load)
     best = solve(first.model, "stages: interval", _LIMIT)
@@ -257,7 +263,9 @@ def _cut_for_interval(problem: PartitionProblem, hint: list[int] | None, ceiling
     if shorter.found:
         cut = second.cut(shorter)
     bound = best.certificate.bound
-    return StageCut(_without_empty(cut), stage_load(problem, cut), bound, (best.certificate, shorter.certificate))
+    return StageCut(
+        _without_empty(cut), stage_load(problem, cut), bound, (best.certificate, shorter.certificate)
+    )
 
 
 def _cut_for_latency(problem: PartitionProblem, hint: list[int] | None) -> StageCut | None:

@@ -14,12 +14,20 @@ CHIP = load_target("tiny-ring").chip
 
 @given(
     st.integers(3, 40),
-    st.lists(st.tuples(st.integers(1, 900), st.integers(0, 100), st.integers(0, 90), st.booleans()), max_size=12),
+    st.lists(
+        st.tuples(st.integers(1, 900), st.integers(0, 100), st.integers(0, 90), st.booleans()), max_size=12
+    ),
 )
 @settings(max_examples=200, deadline=None)
 def test_live_buffers_never_overlap(interval: int, cases: list[tuple[int, int, int, bool]]) -> None:
     needs = [
-        BufferNeed(f"t{i}", size, 1 if stays else rotation_copies(birth, birth + life, interval), birth, -1 if stays else birth + life)
+        BufferNeed(
+            f"t{i}",
+            size,
+            1 if stays else rotation_copies(birth, birth + life, interval),
+            birth,
+            -1 if stays else birth + life,
+        )
         for i, (size, birth, life, stays) in enumerate(cases)
     ]
     addresses = assign_addresses(0, needs, CHIP, interval)
@@ -29,7 +37,11 @@ def test_live_buffers_never_overlap(interval: int, cases: list[tuple[int, int, i
         stride = -(-need.nbytes // CHIP.alignment) * CHIP.alignment
         for batch in range(12):
             low = address + (batch % need.copies) * stride
-            born, dead = (0, 10**9) if need.death < 0 else (need.birth + batch * interval, need.death + batch * interval)
+            born, dead = (
+                (0, 10**9)
+                if need.death < 0
+                else (need.birth + batch * interval, need.death + batch * interval)
+            )
             alive.append((need.tensor, batch if need.death >= 0 else 0, low, low + need.nbytes, born, dead))
     for one, other in combinations(sorted(set(alive)), 2):
         share_bytes = one[2] < other[3] and other[2] < one[3]

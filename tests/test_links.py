@@ -1,5 +1,7 @@
 """The link schedule: ready before sent, fixed hop offsets, no overlap on a link modulo the interval."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,9 @@ from chiplan.models import load_target
 TARGETS = {name: load_target(name) for name in ("tiny-ring", "groq-node")}
 ROUTERS = {name: Router(target.topology) for name, target in TARGETS.items()}
 
-sends = st.tuples(st.integers(0, 7), st.integers(1, 7), st.integers(1, 40), st.integers(1, 200), st.integers(0, 5000))
+sends = st.tuples(
+    st.integers(0, 7), st.integers(1, 7), st.integers(1, 40), st.integers(1, 200), st.integers(0, 5000)
+)
 
 
 @given(st.sampled_from(sorted(TARGETS)), st.lists(sends, min_size=1, max_size=8), st.integers(3_000, 60_000))
@@ -37,7 +41,7 @@ def test_slots_are_ready_connected_and_disjoint(name, cases, interval) -> None:
             assert chunk.start >= cycles[(chunk.last - 1) // width, 0]
             ends = [target.topology.links[link] for link in chunk.links]
             assert [int(ends[0].source), int(ends[-1].destination)] == [source, (source + step) % 8]
-            assert all(a.destination == b.source for a, b in zip(ends, ends[1:], strict=False))
+            assert all(a.destination == b.source for a, b in pairwise(ends))
             starts = scheduler.hop_starts(chunk)
             stride = target.link.cycles_per_flit + target.link.hop_latency
             assert np.diff(starts).tolist() == [stride] * (len(starts) - 1)

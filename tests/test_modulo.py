@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from chiplan.compiler.modulo import ModuloTable, NoRoom, place_in_order
 
 
-@given(st.integers(5, 60), st.lists(st.tuples(st.lists(st.tuples(st.integers(0, 90), st.integers(1, 7)), min_size=1, max_size=6)), max_size=6))
+@given(
+    st.integers(5, 60),
+    st.lists(
+        st.tuples(st.lists(st.tuples(st.integers(0, 90), st.integers(1, 7)), min_size=1, max_size=6)),
+        max_size=6,
+    ),
+)
 @settings(max_examples=300, deadline=None)
 def test_placed_work_is_in_order_ready_and_never_overlaps_modulo_the_interval(interval, queues) -> None:
     table = ModuloTable(interval)
@@ -28,7 +34,11 @@ def test_placed_work_is_in_order_ready_and_never_overlaps_modulo_the_interval(in
         assert table.busy == taken.sum()
 
 
-@given(st.integers(6, 40), st.lists(st.tuples(st.integers(0, 80), st.integers(1, 6)), max_size=8), st.integers(0, 100))
+@given(
+    st.integers(6, 40),
+    st.lists(st.tuples(st.integers(0, 80), st.integers(1, 6)), max_size=8),
+    st.integers(0, 100),
+)
 @settings(max_examples=300, deadline=None)
 def test_a_gap_is_the_first_free_stretch(interval, work, cycle) -> None:
     table = ModuloTable(interval)

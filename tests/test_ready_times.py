@@ -9,7 +9,10 @@ from chiplan.ir import Expand, Reshape, Slice, Transpose, ViewStep, Window, appl
 
 
 def dense(ready: ReadyMap) -> np.ndarray:
-    cells = [np.searchsorted(b, np.arange(n), side="right") - 1 for b, n in zip(ready.breaks, ready.shape, strict=True)]
+    cells = [
+        np.searchsorted(b, np.arange(n), side="right") - 1
+        for b, n in zip(ready.breaks, ready.shape, strict=True)
+    ]
     return ready.cycles[np.ix_(*cells)] if cells else ready.cycles
 
 
@@ -38,7 +41,12 @@ def steps(draw, shape: tuple[int, ...]) -> ViewStep:
     if kind == "window":
         axis = draw(st.integers(0, len(shape) - 1))
         size = draw(st.integers(1, shape[axis]))
-        return Window(axis, size, draw(st.integers(1, 3)), draw(st.integers(1, max(1, (shape[axis] - 1) // max(1, size - 1)))))
+        return Window(
+            axis,
+            size,
+            draw(st.integers(1, 3)),
+            draw(st.integers(1, max(1, (shape[axis] - 1) // max(1, size - 1)))),
+        )
     bounds = []
     for n in shape:
         low = draw(st.integers(0, n - 1))

@@ -6,25 +6,40 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiplan.partitioner import Carried, PartitionProblem, Recomputed, Resident, cut_stages, smallest_stage_count
+from chiplan.partitioner import (
+    Carried,
+    PartitionProblem,
+    Recomputed,
+    Resident,
+    cut_stages,
+    smallest_stage_count,
+)
 from chiplan.partitioner.stages import stage_load
 
 
 @st.composite
 def problems(draw: st.DrawFn, objective: str) -> PartitionProblem:
     items, stages = draw(st.integers(2, 6)), draw(st.integers(1, 3))
-    work = np.array(draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=items, max_size=items)))
+    work = np.array(
+        draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=items, max_size=items))
+    )
     carried = []
     for producer in range(items - 1):
         consumers = draw(st.sets(st.integers(producer + 1, items - 1), max_size=2))
         if consumers:
             carried.append(Carried(producer, tuple(sorted(consumers)), draw(st.integers(1, 6))))
     resident = [
-        Resident(draw(st.integers(1, 5)), tuple(sorted(draw(st.sets(st.integers(0, items - 1), min_size=1, max_size=2)))))
+        Resident(
+            draw(st.integers(1, 5)),
+            tuple(sorted(draw(st.sets(st.integers(0, items - 1), min_size=1, max_size=2)))),
+        )
         for _ in range(draw(st.integers(0, 3)))
     ]
     users = draw(st.sets(st.integers(0, items - 1), min_size=1, max_size=3))
-    recomputed = (Recomputed((draw(st.integers(0, 3)), 0), (), (1,)), Recomputed((0, 1), tuple(sorted(users)), ()))
+    recomputed = (
+        Recomputed((draw(st.integers(0, 3)), 0), (), (1,)),
+        Recomputed((0, 1), tuple(sorted(users)), ()),
+    )
     capacity = draw(st.integers(5, 20))
     return PartitionProblem(work, tuple(carried), tuple(resident), recomputed, stages, capacity, 2, objective)
 
@@ -40,7 +55,10 @@ def allowed_cuts(problem: PartitionProblem) -> list[tuple[int, ...]]:
     cuts = []
     for stage in product(range(problem.stages), repeat=problem.items):
         forward = all(stage[c.producer] <= stage[v] for c in problem.carried for v in c.consumers)
-        held = [sum(r.nbytes for r in problem.resident if s in {stage[i] for i in r.items}) for s in range(problem.stages)]
+        held = [
+            sum(r.nbytes for r in problem.resident if s in {stage[i] for i in r.items})
+            for s in range(problem.stages)
+        ]
         if forward and max(held) <= problem.capacity:
             cuts.append(stage)
     return cuts
@@ -75,5 +93,8 @@ def test_for_latency_the_link_cycles_come_first(problem: PartitionProblem) -> No
 @settings(max_examples=25, deadline=None)
 def test_for_chips_no_smaller_count_fits(problem: PartitionProblem) -> None:
     cuts, count = allowed_cuts(problem), smallest_stage_count(problem)
-    assert count == min((max(cut) + 1 for cut in cuts if set(cut) == set(range(max(cut) + 1))), default=count if not cuts else 1)
+    assert count == min(
+        (max(cut) + 1 for cut in cuts if set(cut) == set(range(max(cut) + 1))),
+        default=count if not cuts else 1,
+    )
     assert (count is None) == (not cuts)
