@@ -16,7 +16,8 @@ TABLE_LIMIT = 4 * 1024 * 1024
 _CHEAP = frozenset(f"{ELEMENTWISE} {VIEWS} Concat".split())
 """Computing these where they are needed costs less than storing their results."""
 _NEVER = frozenset(("QuantizeLinear", "DequantizeLinear"))
-"""They say how a tensor is stored; folded, the type that the model chose would be lost."""
+"""They say how a tensor is stored; folded, the type that the model chose would be lost. A single
+number (an exponent, an epsilon) is no stored tensor."""
 _INDEX_GRIDS = frozenset(("Concat", "Expand"))
 """With these, exporters build the constant indices of a gather, which folded become a slice."""
 
@@ -34,7 +35,7 @@ class Folding:
 
     def allows(self, node: Node, results: Sequence[TensorType]) -> bool:
         """Whether the results of a node with constant inputs are to be stored in its place."""
-        if node.op_type in _NEVER or _is_random(node):
+        if _is_random(node) or (node.op_type in _NEVER and any(kind.shape != () for kind in results)):
             return False
         if node.op_type in DATA_DEPENDENT:
             return True

@@ -1,6 +1,7 @@
 """Import an ONNX model: read, find states and roles, bind dimensions, walk, hand on what is left."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -116,25 +117,38 @@ class _Import:
                 self._walk.values.define_initializer(tensor)
             except (KeyError, TypeError, ValueError) as error:
                 message = (
-                    f"Initializer {tensor.name} does not hold what its shape {list(tensor.dims)} and type say "
-                    f"({error}); export the model again."
+                    f"Initializer {tensor.name} does not hold what its type and its shape "
+                    f"{list(tensor.dims)} say ({error}); export the model again."
                 )
-                self._walk.refusals.problems.append(Problem("file_broken", message, dimension=tensor.name))
+                self._problem("file_broken", message, tensor.name)
                 self._walk.values.unknown.add(tensor.name)
 
     def _name_outputs(self) -> None:
-        """An output that is another value under a new name keeps an Identity of its own."""
-        walk = self._walk
-        for name in self._outline.outputs:
+        """Give every output that is another value under a new name its name back.
+
+        A computed value takes the output's name; an input, a constant or a value with two names is
+        copied by an Identity."""
+        walk, outputs = self._walk, self._outline.outputs
+        computed = {name for node in walk.kept for name in node.outputs} - set(outputs)
+        names: dict[str, str] = {}
+        for name in outputs:
             source = walk.values.resolve(name)
-            if source == name or name in walk.values.unknown or source in walk.values.unknown:
+            if not {name, source}.isdisjoint(walk.values.unknown):
                 continue
             if source not in walk.values.types:
-                message = f"Output {name} is defined by no node; export the model again."
-                walk.refusals.problems.append(Problem("file_broken", message))
+                self._problem("file_broken", f"Output {name} is defined by no node; export the model again.")
+                continue
+            if source == name:
                 continue
             walk.values.types[name] = walk.values.types[source]
-            walk.kept.append(Node("Identity", "", (source,), (name,), {}, f"output {name}", name, "Identity"))
+            if source in computed and source not in names:
+                names[source] = name
+            else:
+                walk.kept.append(_identity(source, name))
+        walk.kept = [_renamed(node, names) for node in walk.kept]
+
+    def _problem(self, code: str, message: str, dimension: str | None = None) -> None:
+        self._walk.refusals.problems.append(Problem(code, message, dimension=dimension))
 
     def _raise_problems(self) -> None:
         if self._walk.refusals.problems:
@@ -158,7 +172,7 @@ class _Import:
                 f"Tensor {name} has a type that no chip stores ({_type_name(kind)}); "
                 "export the model with another."
             )
-            self._walk.refusals.problems.append(Problem("unsupported_type", message, dimension=name))
+            self._problem("unsupported_type", message, name)
             return None
         constant = values.constants.get(name)
         return ImportedTensor(name, kind.extents, dtype, constant, values.initializers.get(name))
@@ -168,6 +182,17 @@ class _Import:
         return ImportedNode(
             node.name, node.op_type, node.domain, node.inputs, node.outputs, attributes, node.source
         )
+
+
+def _identity(source: str, output: str) -> Node:
+    return Node("Identity", "", (source,), (output,), {}, f"output {output}", output, "Identity")
+
+
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
+    if not any(name in names for name in (*node.inputs, *node.outputs)):
+        return node
+    inputs = tuple(names.get(name, name) for name in node.inputs)
+    return replace(node, inputs=inputs, outputs=tuple(names.get(name, name) for name in node.outputs))
 
 
 def _dtype(element_type: int) -> DType | None:
