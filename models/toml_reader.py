@@ -6,7 +6,7 @@ the user sees every problem of a file at once. Nothing read may be used before `
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chiplan.ir import BadInput, DType, Problem
@@ -78,11 +78,11 @@ class Table:
     path: KeyPath
     findings: Findings
     present: bool = True
-    _known: list[str] = field(default_factory=list)
+    _known: dict[str, None] = field(default_factory=dict)
 
     def has(self, key: str) -> bool:
         """Whether an optional key is there; it counts as known."""
-        self._known.append(key)
+        self._known[key] = None
         return key in self.values
 
     def take(self, key: str, expected: str) -> object:
@@ -91,10 +91,10 @@ class Table:
             self.findings.add("target_key_missing", (*self.path, key), f"missing; expected {expected}")
         return self.values.get(key)
 
-    def wrong(self, key: str, expected: str) -> None:
+    def wrong(self, key: str, expected: str, cure: str = "") -> None:
         """Note that a value is not what was expected."""
-        found = shown(self.values[key])
-        self.findings.add("target_value", (*self.path, key), f"expected {expected}, found {found}")
+        message = f"expected {expected}, found {shown(self.values[key])}{cure}"
+        self.findings.add("target_value", (*self.path, key), message)
 
     def whole(self, key: str, most: int, least: int = 1, note: str = "") -> int:
         """A whole number from `least` to `most`; `note` says what it counts."""
@@ -118,14 +118,14 @@ class Table:
             return 0.0
         return float(value)
 
-    def text(self, key: str, choices: Iterable[str]) -> str:
+    def text(self, key: str, choices: Sequence[str]) -> str:
         """One of `choices`, "" if it is missing or another."""
         expected = f"one of {', '.join(choices)}"
         value = self.take(key, expected)
         if isinstance(value, str) and value in choices:
             return value
         if value is not None:
-            self.wrong(key, f"{expected}{_suggestion(str(value), choices)}")
+            self.wrong(key, expected, _suggestion(shown(value), choices))
         return ""
 
     def wholes(self, key: str, expected: str, most: int) -> tuple[int, ...]:
@@ -169,11 +169,13 @@ class Table:
 
     def close(self) -> None:
         """Note every key that nothing has asked for."""
-        for key in self.values:
-            if key not in self._known:
-                known = ", ".join(self._known)
-                message = f"unknown key{_suggestion(key, self._known)}; known here: {known}"
-                self.findings.add("target_key_unknown", (*self.path, key), message)
+        known = ", ".join(self._known)
+        unknown = [key for key in self.values if key not in self._known]
+        for number, key in enumerate(unknown):
+            # Past the problems that are shown, a suggestion would only cost time.
+            cure = _suggestion(key, self._known) if number < MOST_PROBLEMS else ""
+            message = f"unknown key{cure}; known here: {known}"
+            self.findings.add("target_key_unknown", (*self.path, key), message)
 
     def _inner(self, key: str, value: object) -> "Table":
         path = (*self.path, key)
