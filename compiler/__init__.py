@@ -8,11 +8,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .compile import Compiled, compile_model
+    from .import_summary import ModelSummary, inspect_model
     from .importer import import_model
+    from .numeric_check import NumericsReport, check_numerics
 
-__all__ = ["Compiled", "compile_model", "import_model"]
+__all__ = [
+    "Compiled",
+    "ModelSummary",
+    "NumericsReport",
+    "check_numerics",
+    "compile_model",
+    "import_model",
+    "inspect_model",
+]
 
-_HOMES = {"Compiled": "compile", "compile_model": "compile", "import_model": "importer"}
+_HOMES = {
+    "Compiled": "compile",
+    "ModelSummary": "import_summary",
+    "NumericsReport": "numeric_check",
+    "check_numerics": "numeric_check",
+    "compile_model": "compile",
+    "import_model": "importer",
+    "inspect_model": "import_summary",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from chiplan.ir import ChiplanError, ExitCode, InternalFault, Problem
+from chiplan.ir import ChiplanError, ExitCode, InternalFault, Plan, Problem
 
 from .cli_options import COUNT, merged_bindings, with_json, with_shape
 from .cli_output import (
@@ -98,8 +98,15 @@ def compile_verb(
     as_json: bool,
 ) -> ExitCode:
     """Compile MODEL to a plan, simulate it, and write it."""
-    from chiplan.ir import write_plan
     from chiplan.models import find_model, load_target
+
+    source = find_model(model)
+    target = load_target(target_name)
+    output = output or Path(f"{source.stem}.chiplan")
+    check_writable(output)
+    check_not_input(output, source)
+
+    from chiplan.ir import write_plan
     from chiplan.runtime_sim import figures
 
     from .cli_summary import print_figures
@@ -107,15 +114,11 @@ def compile_verb(
     from .compile import compile_model
     from .quantities import size
 
-    source = find_model(model)
-    output = output or Path(f"{source.stem}.chiplan")
-    check_writable(output)
-    check_not_input(output, source)
     with progress(as_json) as say:
         compiled = compile_model(
             source,
             name=source.stem,
-            target=load_target(target_name),
+            target=target,
             chips=chips,
             objective=objective,
             precision=precision,
@@ -127,9 +130,9 @@ def compile_verb(
             progress=say,
         )
     sha256 = write_plan(compiled.plan, output)
-    measured = figures(compiled.plan, compiled.report)
+    measured = figures(compiled.plan, compiled.report, sha256)
     if as_json:
-        print_json({**measured, "sha256": sha256})
+        print_json(measured)
     else:
         console = page()
         print_figures(console, compiled.plan, measured)
@@ -148,28 +151,35 @@ def simulate_verb(plan_path: Path, numerics: str | None, as_json: bool) -> ExitC
     from chiplan.models import find_model
     from chiplan.runtime_sim import figures, simulate
 
-    from .cli_numerics import numerics_document, print_numerics
     from .cli_simulate import print_verdict
-    from .numeric_check import check_numerics
 
     model = find_model(numerics) if numerics is not None else None
     plan = read_plan(plan_path)
     with progress(as_json) as say:
         say("simulating")
         report = simulate(plan)
-        say("executing all tiles")
-        compared = check_numerics(plan, model) if model is not None and report.ok else None
-    document = {**figures(plan, report), "sha256": file_sha256(plan_path)}
-    if compared is not None:
-        document |= {"ok": report.ok and compared.ok, "numerics": numerics_document(compared)}
+    document = figures(plan, report, file_sha256(plan_path))
+    if not as_json:
+        print_verdict(page(), plan, report.faults, document)
+    if model is not None:
+        # A plan with faults has no meaning that could be executed.
+        document |= _compare(plan, model, as_json) if report.ok else {"numerics": None}
     if as_json:
         print_json(document)
-    else:
-        console = page()
-        print_verdict(console, plan, report.faults, document)
-        if compared is not None:
-            print_numerics(console, compared)
     return ExitCode.DONE if document["ok"] else ExitCode.CHECK_FAILED
+
+
+def _compare(plan: Plan, model: Path, as_json: bool) -> dict[str, object]:
+    """What numerics adds to the verdict; printed as text unless `as_json`."""
+    from .cli_numerics import numerics_document, print_numerics
+    from .numeric_check import check_numerics
+
+    with progress(as_json) as say:
+        say("executing all tiles")
+        compared = check_numerics(plan, model)
+    if not as_json:
+        print_numerics(page(), compared)
+    return {"ok": compared.ok, "numerics": numerics_document(compared)}
 
 
 @chiplan.command("show")
@@ -194,6 +204,23 @@ def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, as_json: bool
         print_json(plan_document(plan, file_sha256(plan_path)))
     else:
         print_plan(page(), plan)
+    return ExitCode.DONE
+
+
+@chiplan.command("inspect")
+@MODEL
+@with_json
+def inspect_verb(model: str, as_json: bool) -> ExitCode:
+    """Show what MODEL holds and what of it is not supported, before anything else."""
+    from chiplan.models import find_model
+
+    from .cli_inspect import inspect_document, print_inspection
+
+    path = find_model(model)
+    if as_json:
+        print_json(inspect_document(path))
+    else:
+        print_inspection(page(), path)
     return ExitCode.DONE
 
 

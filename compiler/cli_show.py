@@ -26,7 +26,7 @@ LINKS_SHOWN = 10
 def print_plan(console: Console, plan: Plan) -> None:
     """Everything that the plan says, in tables of at most 80 columns."""
     stages, edges, links = summarise_stages(plan), summarise_edges(plan), summarise_links(plan)
-    print_headline(console, plan)
+    print_headline(console, plan, plan.latency)
     console.print()
     columns: tuple[str, ...] = (
         "stage",
@@ -64,7 +64,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     columns = ("link", "from chip", "to chip", "transfers", "cycles", "use")
     title = f"Links ({len(links)} used of {len(plan.target.topology.links)}, busiest first)"
     print_table(console, table(title, columns, (_link_row(plan, x) for x in links[:LINKS_SHOWN]), words=0))
-    print_bounds(console, plan)
+    print_bounds(console, plan, plan.latency)
     _print_certificates(console, plan)
     print_list(console, "Assumed", plan.assumptions)
     print_list(console, "Recomputed where carrying would cost more", tuple(_recomputed_lines(plan)))

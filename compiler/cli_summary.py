@@ -10,8 +10,9 @@ from .cli_tables import print_table, table
 from .quantities import counted, duration, grouped, rate, share
 
 
-def print_headline(console: Console, plan: Plan) -> None:
-    """Model, target, what runs, and the two figures; all marked as simulated."""
+def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
+    """Model, target, what runs, and the two figures; all marked as simulated. `latency` in cycles,
+    None where faults leave it open."""
     clock = plan.target.chip.clock_hz
     chips = sum(len(stage.chips) for stage in plan.stages)
     state = f", {counted(plan.users, 'user')} resident" if plan.graph.states else ""
@@ -21,20 +22,23 @@ def print_headline(console: Console, plan: Plan) -> None:
         style="bold",
     )
     console.print(f"batch {plan.batch}, sequence {plan.sequence}{state}, objective {plan.objective}")
-    console.print(f"latency   {grouped(plan.latency)} cycles, {duration(plan.latency, clock)}")
+    known = "unknown" if latency is None else f"{grouped(latency)} cycles, {duration(latency, clock)}"
+    console.print(f"latency   {known}")
     console.print(f"interval  {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}")
     console.print("All figures are simulated and exclude transfers from and to the host.")
 
 
 def print_figures(console: Console, plan: Plan, figures: Mapping[str, object]) -> None:
     """Headline, rates and bounds of a plan that was simulated."""
-    print_headline(console, plan)
+    latency = figures["latency_cycles"]
+    latency = latency if isinstance(latency, int) else None
+    print_headline(console, plan, latency)
     for name, words in _RATES:
         value = figures.get(name)
         if isinstance(value, int | float):
             console.print(f"{words} {rate(value)}")
     console.print()
-    print_bounds(console, plan)
+    print_bounds(console, plan, latency)
 
 
 _RATES = (
@@ -44,13 +48,12 @@ _RATES = (
 )
 
 
-def print_bounds(console: Console, plan: Plan) -> None:
+def print_bounds(console: Console, plan: Plan, latency: int | None) -> None:
     """Each proven bound next to what was achieved, and what binds in words."""
-    achieved = {
-        "interval": int(plan.interval),
-        "latency": int(plan.latency),
-        "chips": sum(len(stage.chips) for stage in plan.stages),
-    }
+    chips = sum(len(stage.chips) for stage in plan.stages)
+    achieved = {"interval": int(plan.interval), "chips": chips}
+    if latency is not None:
+        achieved["latency"] = latency
     rows = (
         (
             bound.quantity,

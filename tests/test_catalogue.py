@@ -1,5 +1,6 @@
 """Shipped models: the table equals the folder, and every name is found."""
 
+import re
 from pathlib import Path
 
 import onnx
@@ -51,3 +52,10 @@ def test_an_unknown_model_is_refused_with_the_way_out(wanted: str, expected: str
     (problem,) = refusal.value.problems
     assert problem.code == "model_not_found"
     assert all(name in problem.message for name in model_names())
+
+
+def test_every_shipped_model_has_a_recipe(repository: Path) -> None:
+    """Read as text: the exporters are an optional extra."""
+    source = (repository / "models/export_recipes.py").read_text(encoding="utf-8")
+    recipes = re.findall(r'^    Recipe\(\s*"([^"]+)"', source, flags=re.MULTILINE)
+    assert recipes == list(model_names())

@@ -34,8 +34,9 @@ def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (["compile", "gpt2", "--target", "t", "--bind", "s16"], "not NAME=VALUE with a whole number"),
         (["compile", "gpt2", "--target", "t", "--bind", "s16=0"], "not NAME=VALUE with a whole number"),
         (["compile", "gtp2", "--target", "t"], "Did you mean gpt2"),
-        (["compile", "gpt2", "--target", "t", "-o", "no/such/folder/x.chiplan"], "does not exist"),
-        (["compile", "gpt2", "--target", "t", "-o", "."], "it is a folder"),
+        (["compile", "gpt2", "--target", "no-such-target"], "no-such-target"),
+        (["compile", "gpt2", "--target", "groq-node", "-o", "no/such/folder/x.chiplan"], "does not exist"),
+        (["compile", "gpt2", "--target", "groq-node", "-o", "."], "it is a folder"),
         (["simulate", "no-such.chiplan"], "no-such.chiplan"),
         (["show", "no-such.chiplan"], "no-such.chiplan"),
     ],
@@ -119,7 +120,8 @@ def test_a_target_is_listed_and_shown(capsys: Capture) -> None:
     names = [target["name"] for target in json.loads(capsys.readouterr().out)["targets"]]
     assert {"groq-node", "groq-rack", "generic-ring", "tiny-ring"} <= set(names)
     assert main(["targets"]) == 0
-    assert all(name in capsys.readouterr().out for name in names)
+    text = capsys.readouterr().out
+    assert all(name in text for name in names)
     assert main(["targets", "show", "groq-node"]) == 0
     shown = capsys.readouterr().out
     for words in (["targets", "show", "groq-node", "--json"], ["targets", "--json", "show", "groq-node"]):
@@ -147,6 +149,7 @@ def test_help_and_version_answer_without_a_solver() -> None:
         "import sys; from chiplan.compiler.cli import main; code = main(['--help']);"
         "assert not {'ortools', 'onnx', 'onnxruntime'} & set(sys.modules); sys.exit(code)"
     )
+    assert "chiplan compile gpt2 --target groq-node" in _python(script).stdout
     done = _python("from chiplan.compiler.cli import main; main(['--version'])")
     assert done.stdout.startswith("chiplan, version ")
 

@@ -1,0 +1,33 @@
+"""`chiplan simulate --numerics`: how far the executed plan is from the model."""
+
+from dataclasses import asdict
+from math import isfinite
+
+from rich.console import Console
+
+from .numeric_check import NumericsReport
+
+
+def numerics_document(report: NumericsReport) -> dict[str, object]:
+    """What `--json` prints; an error without a finite value (a NaN came out) is null."""
+    document: dict[str, object] = asdict(report)
+    document["max_error"] = _finite(report.max_error)
+    divergence = report.first_divergence
+    if divergence is not None:
+        document["first_divergence"] = asdict(divergence) | {"error": _finite(divergence.error)}
+    return document
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if isfinite(value) else None
+
+
+def print_numerics(console: Console, report: NumericsReport) -> None:
+    """One line for agreement, and the place of the first divergence where there is none."""
+    verdict = "agrees with" if report.ok else "DIVERGES from"
+    console.print(
+        f"numerics: {verdict} onnxruntime in {report.micro_batches} overlapping runs, "
+        f"largest error {report.max_error:.2g} of the output's scale (tolerance {report.tolerance:.2g})"
+    )
+    if report.first_divergence is not None:
+        console.print(f"first divergence: {report.first_divergence.message}")
