@@ -1,6 +1,8 @@
 """Nests of operators that compute each result element from the elements at its own position, and of
 reductions along axes."""
 
+from math import prod
+
 from chiplan.ir import Axis, LoopNest, Reducer
 
 from .imported import ImportedNode
@@ -98,18 +100,21 @@ def quantisation(node: ImportedNode, tensors: Tensors) -> LoopNest:
     """x with one scale and zero point, one an index of `axis`, or one a block along `axis`."""
     loops = Loops()
     shape, scale = shape_of(node, tensors, 0), shape_of(node, tensors, 1)
-    axis = positive_axis(integer(node, "axis", 1), len(shape))
+    others = [tensors[name].shape for name in node.inputs[1:] if name]
     if len(scale) < 2:
         data = loops.parallel(shape)
-        scales = (data[axis],) if len(scale) == 1 and scale[0] > 1 else (Axis(),) * len(scale)
-        return loops.nest([data, *(scales for name in node.inputs[1:] if name)], [data])
+        axis = positive_axis(integer(node, "axis", 1), len(shape))
+        along = [(data[axis],) if prod(other) > 1 else (Axis(),) * len(other) for other in others]
+        return loops.nest([data, *along], [data])
+    axis = positive_axis(integer(node, "axis", 1), len(shape))
     before, after = loops.parallel(shape[:axis]), shape[axis + 1 :]
     block = integer(node, "block_size", 0) or -(-shape[axis] // scale[axis])
-    if shape[axis] % block:
-        blocks, along = loops.add("blocks", scale[axis], whole=True), loops.add("along", shape[axis], whole=True)
+    ragged = shape[axis] % block != 0
+    blocks = loops.add("blocks", scale[axis], whole=ragged)
+    if ragged:
+        inside = loops.add("along", shape[axis], whole=True)
     else:
-        blocks, inside = loops.add("blocks", scale[axis]), loops.add("inside", block)
-        along = loops.product((blocks, inside), (scale[axis], block))
+        inside = loops.product((blocks, loops.add("inside", block)), (scale[axis], block))
     rest = loops.parallel(after, "e")
-    data, scales = (*before, along, *rest), (*before, blocks, *rest)
-    return loops.nest([data, *(scales for name in node.inputs[1:] if name)], [data])
+    data = (*before, inside, *rest)
+    return loops.nest([data, *[(*before, blocks, *rest)] * len(others)], [data])

@@ -4,17 +4,20 @@ A data-dependent index reads the whole indexed axis. For a gather that axis is a
 SUM and marked `gathered`: a shard whose rows are not asked for gives zero. For a scatter it is whole.
 """
 
-from chiplan.ir import Axis, AxisMap, LoopNest, Reducer
+from chiplan.ir import Axis, AxisMap, LoopNest, Reducer, Shape
 
 from .imported import ImportedNode
 from .nests_loops import Loops, Tensors, constant_input, integer, positive_axis, shape_of
 
 
 def gather(node: ImportedNode, tensors: Tensors) -> LoopNest:
+    data = shape_of(node, tensors, 0)
+    return gather_loops(data, shape_of(node, tensors, 1), positive_axis(integer(node, "axis", 0), len(data)))
+
+
+def gather_loops(data: Shape, indices: Shape, axis: int) -> LoopNest:
     """out[before, index dims, after] = data[before, indices[index dims], after]."""
     loops = Loops()
-    data, indices = shape_of(node, tensors, 0), shape_of(node, tensors, 1)
-    axis = positive_axis(integer(node, "axis", 0), len(data))
     before = loops.parallel(data[:axis], "d")
     chosen = loops.add("row", data[axis], Reducer.SUM, gathered=True)
     index = loops.parallel(indices, "i")

@@ -80,6 +80,14 @@ def integer(node: ImportedNode, name: str, default: int) -> int:
     raise refused(node, "bad_attribute", f"attribute {name} should be an integer, is {value!r}.")
 
 
+def real(node: ImportedNode, name: str, default: float) -> float:
+    """A real attribute, or `default` when it is absent."""
+    value = node.attributes.get(name, default)
+    if isinstance(value, int | float):
+        return float(value)
+    raise refused(node, "bad_attribute", f"attribute {name} should be a number, is {value!r}.")
+
+
 def integers(node: ImportedNode, name: str) -> tuple[int, ...] | None:
     """An attribute that is a list of integers; None when it is absent."""
     value = node.attributes.get(name)
