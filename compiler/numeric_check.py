@@ -3,26 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from chiplan.ir import ChipId, Graph, Incomparable, Plan, Problem
+from chiplan.ir import ChipId, Incomparable, Plan, Problem
 from chiplan.runtime_sim import Execution, Interpreter, TileExecution, execute, result_box
 
-from .canonical import build_graph
 from .imported import ImportedModel
 from .importer import import_model
 from .numeric_error import largest, relative_error, worst_output
-from .precision import apply_precision
-from .reference import run_exported, run_original
-from .reference_export import export_graph
+from .numeric_reference import TOLERANCES, Arrays, Reference, Weights, in_graph_types
 from .reference_inputs import random_inputs
-from .weights import WeightReader
 
-TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2, "w8a16": 2e-2}
-"""Largest error, as a fraction of the output's largest value. docs/numerics.md says why."""
 _MOST_MICRO_BATCHES = 3
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -53,38 +43,20 @@ class NumericsReport:
     first_divergence: Divergence | None = None
 
 
-def _as_planned(given: Arrays, graph: Graph) -> Arrays:
-    """Inputs and pasts in the types that the graph has for them."""
-    kinds = {name: graph.tensors[name].dtype for name in graph.inputs if name in graph.tensors}
-    kinds |= {state.past: graph.tensors[state.tensor].dtype for state in graph.states}
-    return {name: a.astype(kinds[name].numpy) if name in kinds else a for name, a in given.items()}
-
-
 class _Check:
-    """A plan, the model that it was made from, and what both say about the same inputs."""
+    """A plan's execution against the reference's outputs."""
 
-    def __init__(self, plan: Plan, model_path: Path, imported: ImportedModel, tolerance: float) -> None:
-        self._plan, self._path, self._tolerance = plan, model_path, tolerance
-        self._weights = WeightReader(model_path)
-        graph = build_graph(imported)
-        # The reference has the plan's types, but neither its rewrites nor its fused chains.
-        self._typed = apply_precision(graph, plan.precision)
-        self._original = plan.precision == "model"
-
-    def references(self, inputs: list[Arrays]) -> list[Arrays]:
-        if self._original:
-            return [run_original(self._path, given) for given in inputs]
-        model = export_graph(self._typed, self._weights)
-        return [run_exported(model, _as_planned(given, self._typed)) for given in inputs]
+    def __init__(self, plan: Plan, weights: Weights, tolerance: float) -> None:
+        self._plan, self._weights, self._tolerance = plan, weights, tolerance
 
     def execute(self, inputs: list[Arrays], recorded: int = 0) -> Execution:
         return execute(
-            self._plan, [_as_planned(g, self._plan.graph) for g in inputs], self._weights, recorded
+            self._plan, [in_graph_types(g, self._plan.graph) for g in inputs], self._weights, recorded
         )
 
     def explain(self, inputs: list[Arrays], wanted: list[Arrays], micro_batch: int) -> Divergence:
         """Where micro-batch `micro_batch` first goes wrong."""
-        given = _as_planned(inputs[micro_batch], self._plan.graph)
+        given = in_graph_types(inputs[micro_batch], self._plan.graph)
         interpreter = Interpreter(self._plan.graph, given, self._weights, given)
         for operator in self._plan.graph.operators:
             interpreter.run(operator)
@@ -151,16 +123,6 @@ def import_for_plan(plan: Plan, model_path: Path) -> ImportedModel:
     return imported
 
 
-def numeric_type(plan: Plan, imported: ImportedModel) -> str:
-    """Key of `TOLERANCES`: what the plan computes in."""
-    if plan.precision != "model":
-        return plan.precision
-    kinds = {tensor.dtype.value for tensor in imported.tensors.values()}
-    if kinds & {"int8", "uint8"}:
-        return "int8"
-    return "fp16" if kinds & {"fp16", "bf16"} else "fp32"
-
-
 def check_numerics(
     plan: Plan, model_path: Path, imported: ImportedModel | None = None, seed: int = 0
 ) -> NumericsReport:
@@ -169,14 +131,18 @@ def check_numerics(
     The reference is the model file, or with another `--precision` the model cast the same way.
     Raises Incomparable when MODEL is not the plan's, BadInput when it has no weights or cannot run.
     """
-    imported = imported or import_for_plan(plan, model_path)
-    tolerance = TOLERANCES[numeric_type(plan, imported)]
-    check = _Check(plan, model_path, imported, tolerance)
+    reference = Reference(model_path, imported or import_for_plan(plan, model_path), plan.precision)
+    tolerance = TOLERANCES[reference.kind]
     in_flight = -(-int(plan.latency) // max(1, int(plan.interval)))
     copies = plan.users if plan.graph.states else in_flight
     count = min(copies + 1, _MOST_MICRO_BATCHES)
-    inputs = [random_inputs(imported, seed + n) for n in range(count)]
-    wanted = check.references(inputs)
+    inputs = [random_inputs(reference.imported, seed + n) for n in range(count)]
+    error, name = reference.import_error(inputs[0])
+    if error > TOLERANCES[reference.own_kind]:
+        message = f"the imported graph does not compute the model's {name}: a fault of the importer"
+        return NumericsReport(False, error, tolerance, count, Divergence(message, name, error))
+    wanted = reference.outputs(inputs)
+    check = _Check(plan, reference.weights, tolerance)
     execution = check.execute(inputs)
     errors = [worst_output(found, right)[0] for found, right in zip(execution.outputs, wanted, strict=True)]
     wrong = [n for n, error in enumerate(errors) if not error <= tolerance]

@@ -16,6 +16,11 @@ Index = tuple[slice, ...]
 _ALL = slice(None)
 
 
+def _held(axes: tuple[int | None, ...], factors: int) -> tuple[int | None, ...]:
+    """For every factor itself if it is in `axes`, else None."""
+    return tuple(f if f in axes else None for f in range(factors))
+
+
 class _Region:
     """A tensor in a chip's memory as an operator sees it; one view of the bytes a buffer copy.
 
@@ -34,7 +39,7 @@ class _Region:
     def align(self, factors: int) -> "_Region":
         """See the tensor with one axis a factor from now on."""
         self._alignment = Alignment.of(self._axes, factors)
-        self._axes = tuple(f if f in self._axes else None for f in range(factors))
+        self._axes = _held(self._axes, factors)
         return self
 
     def _seen(self, array: np.ndarray) -> np.ndarray:
@@ -89,6 +94,12 @@ class TileExecution:
         ]
         if self._body.aligned:
             self._operands = [region.align(rank) for region in self._operands]
+        self._records = [
+            (alignment.apply(array), _held(result.axes, rank))
+            for alignment, array, result in zip(
+                self._body.result_alignments, self.written, operator.results, strict=True
+            )
+        ]
         self._results = [self._result_region(memory, tensors, result) for result in operator.results]
         self.tiles = tile_slices(operator, tiling)
         grid = tiling.grid(operator)
@@ -134,10 +145,8 @@ class TileExecution:
             self._record(where, values)
 
     def _record(self, where: Index, values: list[np.ndarray]) -> None:
-        for result, array, value in zip(self.operator.results, self.written, values, strict=True):
-            aligned = Alignment.of(result.axes, len(where)).apply(array)
-            held = [piece if f in result.axes else _ALL for f, piece in enumerate(where)]
-            aligned[tuple(held)] = value
+        for (array, axes), value in zip(self._records, values, strict=True):
+            array[tuple([_ALL if axis is None else where[axis] for axis in axes])] = value
 
     def _accumulate(self, micro_batch: int, where: Index, partial: np.ndarray) -> np.ndarray | None:
         block = tuple([piece.start for f, piece in enumerate(where) if f not in self._reduced])

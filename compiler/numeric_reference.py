@@ -1,0 +1,69 @@
+"""What a plan's outputs are held against: the model in onnxruntime, in the types that the plan has."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from chiplan.ir import Graph, Tensor
+from chiplan.runtime_sim import interpret
+
+from .canonical import build_graph
+from .imported import ImportedModel
+from .numeric_error import worst_output
+from .precision import apply_precision
+from .reference import run_exported, run_original
+from .reference_export import export_graph
+from .weights import WeightReader
+
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2, "w8a16": 2e-2}
+"""Largest error, as a fraction of the output's largest value. docs/numerics.md says why."""
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+Weights: TypeAlias = Callable[[Tensor], np.ndarray]
+
+
+def in_graph_types(given: Arrays, graph: Graph) -> Arrays:
+    """Inputs and pasts in the types that the graph has for them."""
+    kinds = {name: graph.tensors[name].dtype for name in graph.inputs if name in graph.tensors}
+    kinds |= {state.past: graph.tensors[state.tensor].dtype for state in graph.states}
+    return {name: a.astype(kinds[name].numpy) if name in kinds else a for name, a in given.items()}
+
+
+def model_kind(imported: ImportedModel) -> str:
+    """Key of `TOLERANCES` for the model's own types."""
+    kinds = {tensor.dtype.value for tensor in imported.tensors.values()}
+    if kinds & {"int8", "uint8"}:
+        return "int8"
+    return "fp16" if kinds & {"fp16", "bf16"} else "fp32"
+
+
+class Reference:
+    """Outputs of a model by onnxruntime: of its file, or of an export with `precision` applied.
+
+    The export has the plan's types, but neither its rewrites nor its fused chains.
+    kind, own_kind: keys of `TOLERANCES` of the plan and of the model itself.
+    """
+
+    def __init__(self, model_path: Path, imported: ImportedModel, precision: str) -> None:
+        self.imported, self.weights = imported, WeightReader(model_path)
+        self.own_kind = model_kind(imported)
+        self.kind = self.own_kind if precision == "model" else precision
+        self._path, self._precision = model_path, precision
+        self._graph = build_graph(imported)
+
+    def import_error(self, given: Arrays) -> tuple[float, str]:
+        """Error of the imported graph, interpreted in the model's own types, and the output with it."""
+        given = in_graph_types(given, self._graph)
+        return worst_output(
+            interpret(self._graph, given, self.weights, given), run_original(self._path, given)
+        )
+
+    def outputs(self, inputs: Sequence[Arrays]) -> list[Arrays]:
+        """The reference's outputs for every entry of `inputs`."""
+        if self._precision == "model":
+            return [run_original(self._path, given) for given in inputs]
+        typed = apply_precision(self._graph, self._precision)
+        model = export_graph(typed, self.weights)
+        return [run_exported(model, in_graph_types(given, typed)) for given in inputs]
