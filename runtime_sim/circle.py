@@ -42,4 +42,4 @@ def arcs_meet(
     """Whether [start, start + length) and [other, other + other_length) share a cycle, each repeated
     every `period` cycles. Elementwise; empty arcs meet nothing."""
     meet = ((other - start) % period < length) | ((start - other) % period < other_length)
-    return meet & (length > 0) & (other_length > 0)
+    return np.asarray(meet & (length > 0) & (other_length > 0))

@@ -129,13 +129,13 @@ def check_extents(use: MemoryUse) -> Iterator[Fault]:
 def strides(use: MemoryUse) -> np.ndarray:
     """Bytes from one copy of each buffer to the next."""
     alignment = int(use.timeline.chip.alignment)
-    return -(-use.timeline.plan.buffers.nbytes // alignment) * alignment
+    return np.asarray(-(-use.timeline.plan.buffers.nbytes // alignment) * alignment)
 
 
 def highest_bytes(use: MemoryUse) -> np.ndarray:
     """The byte behind the last copy of each buffer."""
     buffers = use.timeline.plan.buffers
-    return buffers.address + (buffers.copies - 1) * strides(use) + buffers.nbytes
+    return np.asarray(buffers.address + (buffers.copies - 1) * strides(use) + buffers.nbytes)
 
 
 def check_lifetimes(use: MemoryUse) -> Iterator[Fault]:
@@ -240,11 +240,11 @@ def _ever_meet(
     start = buffers.birth[row] + number * interval
     # Starts of the two differ by every multiple of the common divisor of their periods, no others.
     period = np.gcd(buffers.copies[first], buffers.copies[second]).astype(np.int64) * interval
-    meet = always | arcs_meet(start[one], length[first], start[two], length[second], period)
+    meet = arcs_meet(start[one], length[first], start[two], length[second], period) | always
     rhythm = user_rhythm(use.timeline.plan, interval)
     if len(rhythm.shifts) > 1:
         meet |= _meet_while_waiting(use, rhythm, (first, number[one]), (second, number[two]))
-    return meet
+    return np.asarray(meet)
 
 
 def _meet_while_waiting(

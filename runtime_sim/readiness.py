@@ -41,8 +41,9 @@ class Readiness:
             int(timeline.tiles.ready.max(initial=0)),
             int(timeline.arrival.max(initial=0)),
         )
-        self.dtype = np.dtype(np.int32 if last < np.iinfo(np.int32).max else np.int64)
-        self.never = int(np.iinfo(self.dtype).max)
+        kind = np.int32 if last < np.iinfo(np.int32).max else np.int64
+        self.dtype = np.dtype(kind)
+        self.never = int(np.iinfo(kind).max)
         self._ready = timeline.tiles.ready.astype(self.dtype)
 
     @cached_property
@@ -127,13 +128,17 @@ class Readiness:
 def check_readiness(timeline: Timeline, readiness: Readiness) -> Iterator[Fault]:
     """read_before_ready, receive_without_arrival, send_before_ready."""
     table = timeline.tiles
-    for row in first_rows(table.start < 0):
-        message = f"tile {table.tile[row]} starts before the inputs are there, at cycle 0"
+    tensors = timeline.graph.tensors
+    constant = np.array(
+        [all(tensors[o.tensor].role is Role.WEIGHT for o in op.operands) for op in timeline.graph.operators],
+        dtype=bool,
+    )
+    for row in first_rows((table.start < 0) & constant[table.operator]):
+        message = f"tile {table.tile[row]} starts before its micro-batch, at cycle 0"
         yield tile_fault(timeline, "read_before_ready", message, row, 0, int(table.start[row]))
     for place in sorted(readiness.readers.keys() | readiness.sends.keys()):
         sends = readiness.sends.get(place)
-        tensor = timeline.graph.tensors[place[1]]
-        if tensor.role is Role.WEIGHT and sends is None:
+        if tensors[place[1]].role is Role.WEIGHT and sends is None:
             continue
         cycles = readiness.times(place)
         # An operand that is read alike by several operators is seen through its view once.
@@ -153,7 +158,7 @@ def _late_reads(
     operator = timeline.operator(run)
     operand = operator.operands[position]
     tensor = timeline.graph.tensors[operand.tensor]
-    needs = operand_needs(viewed, operator, run.tiling, operand)
+    needs = operand_needs(viewed, run.tiling, operand)
     reads = timeline.tiles.start[run.first : run.last]
     if operator.unit is Unit.MATRIX and position > 0 and tensor.role is not Role.WEIGHT:
         reads = reads - timeline.tiles.load[run.first : run.last]

@@ -54,7 +54,7 @@ def block_maxima(array: np.ndarray, blocks: Sequence[int]) -> np.ndarray:
     return array
 
 
-def operand_needs(viewed: np.ndarray, operator: Operator, tiling: Tiling, operand: Operand) -> np.ndarray:
+def operand_needs(viewed: np.ndarray, tiling: Tiling, operand: Operand) -> np.ndarray:
     """Cycle in which all that a tile reads is there, broadcastable to the tile grid in the order of
     the tiling. `viewed` holds ready cycles seen through the operand's view."""
     blocks = [

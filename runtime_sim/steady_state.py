@@ -55,4 +55,4 @@ def repeated(values: np.ndarray, rhythm: Rhythm) -> np.ndarray:
 
 def shifted(start: np.ndarray, rhythm: Rhythm) -> np.ndarray:
     """`start` of every micro-batch of a period."""
-    return (np.array(rhythm.shifts, dtype=np.int64)[:, None] + start).ravel()
+    return np.asarray(np.add.outer(rhythm.shifts, start).ravel())

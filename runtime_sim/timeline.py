@@ -48,7 +48,7 @@ class TileTable:
     @cached_property
     def ready(self) -> np.ndarray:
         """Cycle in which a tile's result is in SRAM."""
-        return self.start + self.occupancy + self.depth
+        return np.asarray(self.start + self.occupancy + self.depth)
 
 
 class Timeline:
@@ -118,29 +118,32 @@ class Timeline:
     def resource(self) -> np.ndarray:
         """Number of the functional unit instance that a tile runs on, distinct over all chips."""
         most = 1 + max(int(self.tiles.instance.max(initial=0)), 0)
-        return (self.tiles.chip * len(UNITS) + self.tiles.unit) * most + self.tiles.instance
+        number: np.ndarray = (self.tiles.chip * len(UNITS) + self.tiles.unit) * most + self.tiles.instance
+        return number
 
     @cached_property
     def last_hop(self) -> np.ndarray:
         """Row of every transfer's last hop."""
-        return np.cumsum(np.bincount(self.plan.hops.transfer, minlength=len(self.plan.transfers.tensor))) - 1
+        hops = np.bincount(self.plan.hops.transfer, minlength=len(self.plan.transfers.tensor))
+        return np.asarray(np.cumsum(hops) - 1)
 
     @cached_property
     def arrival(self) -> np.ndarray:
         """Cycle in which every transfer is whole in its destination's SRAM."""
-        return self.plan.hops.end[self.last_hop] + int(self.plan.target.link.hop_latency)
+        return np.asarray(self.plan.hops.end[self.last_hop] + int(self.plan.target.link.hop_latency))
 
     @cached_property
     def first_arrival(self) -> np.ndarray:
         """Cycle in which every transfer's first flit reaches its destination's SRAM."""
         rule = self.plan.target.link
-        return self.plan.hops.start[self.last_hop] + int(rule.cycles_per_flit) + int(rule.hop_latency)
+        flit = int(rule.cycles_per_flit) + int(rule.hop_latency)
+        return np.asarray(self.plan.hops.start[self.last_hop] + flit)
 
     @cached_property
     def sent(self) -> np.ndarray:
         """Cycle in which the last element of every transfer has left its source's SRAM."""
         first_hop = np.append(0, self.last_hop[:-1] + 1)[: len(self.last_hop)]
-        return self.plan.hops.end[first_hop]
+        return np.asarray(self.plan.hops.end[first_hop])
 
     @cached_property
     def busiest(self) -> tuple[int, str]:
