@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from chiplan.ir import (
     BufferColumns,
     Bytes,
@@ -293,8 +294,17 @@ class Maker:
             else:
                 birth = 0 if tensor.role is Role.INPUT else birth
                 copies = -(-(death - birth) // interval)
-            rows.append({"tensor": names.index(name), "chip": chip, "address": free[chip], "nbytes": tensor.nbytes,
-                         "copies": copies, "birth": birth, "death": death})  # fmt: skip
+            rows.append(
+                {
+                    "tensor": names.index(name),
+                    "chip": chip,
+                    "address": free[chip],
+                    "nbytes": tensor.nbytes,
+                    "copies": copies,
+                    "birth": birth,
+                    "death": death,
+                }
+            )
             free[chip] += copies * -(-tensor.nbytes // 32) * 32
         return BufferColumns(**_table(rows, BufferColumns, {"address", "nbytes", "birth", "death"}))
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from chiplan.ir import (
     DType,
     Expand,
@@ -205,8 +206,10 @@ def test_half_a_concatenation_is_no_arrival() -> None:
     )
     graph = maker.graph
     end = Tensor("end", (2, 5, 14), DType.FP32, Role.VALUE)
-    operators = tuple(replace(o, results=(Result("scores2", (0, 1, 2), (0, 0, 0), 0),)) if o.name == "right" else o
-                      for o in graph.operators)  # fmt: skip
+    operators = tuple(
+        replace(o, results=(Result("scores2", (0, 1, 2), (0, 0, 0), 0),)) if o.name == "right" else o
+        for o in graph.operators
+    )
     other = Tensor("scores2", (2, 5, 7), DType.FP32, Role.VALUE)
     graph = replace(
         graph,

@@ -4,14 +4,15 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from chiplan.ir import BufferColumns, Cycle, Plan
 from chiplan.runtime_sim import simulate
 from chiplan.runtime_sim.circle import arcs_meet, circular_neighbours
 from chiplan.runtime_sim.memory_map import check_sharing
 from chiplan.runtime_sim.simulator import Simulation
 from chiplan.runtime_sim.steady_state import user_rhythm
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from .handmade import edited, small_plan, with_tiles
 
