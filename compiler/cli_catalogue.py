@@ -34,7 +34,7 @@ def print_targets(console: Console) -> None:
         figures = (grouped(len(topology.links)), size(chip.sram_bytes), f"{chip.clock_hz / 1e6:,.0f} MHz")
         rows.append((name, topology.generator, grouped(topology.chips), *figures))
     columns = ("name", "topology", "chips", "links", "SRAM a chip", "clock")
-    print_table(console, table("Targets", columns, rows, words=2))
+    print_table(console, "Targets", table(columns, rows, words=2))
     console.print("chiplan targets show NAME prints the file, every number with its source.")
 
 
@@ -55,5 +55,5 @@ def models_document() -> dict[str, object]:
 def print_models(console: Console) -> None:
     """The shipped models as a table."""
     rows = ((model.name, "yes" if model.weights else "no", model.description) for model in SHIPPED)
-    print_table(console, table("Models", ("name", "weights", "<description"), rows, words=2))
+    print_table(console, "Models", table(("name", "weights", "<description"), rows, words=2))
     console.print("Without weights a model compiles and simulates, but has no numerics.")

@@ -73,7 +73,7 @@ def _print_inputs(console: Console, summary: ModelSummary) -> None:
     ]
     if len(summary.inputs) > INPUTS_SHOWN:
         rows.append((f"... {len(summary.inputs) - INPUTS_SHOWN} more", "", ""))
-    print_table(console, table("Inputs", ("<name", "type", "<dimensions and their roles"), rows, words=2))
+    print_table(console, "Inputs", table(("<name", "type", "<dimensions and their roles"), rows, words=2))
 
 
 def _dimensions(sizes: tuple[str, ...], roles: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ from math import isfinite
 
 from rich.console import Console
 
+from .cli_tables import print_text
 from .numeric_check import NumericsReport
 
 
@@ -25,9 +26,10 @@ def _finite(value: float) -> float | None:
 def print_numerics(console: Console, report: NumericsReport) -> None:
     """One line for agreement, and the place of the first divergence where there is none."""
     verdict = "agrees with" if report.ok else "DIVERGES from"
-    console.print(
+    print_text(
+        console,
         f"numerics: {verdict} onnxruntime in {report.micro_batches} overlapping runs, "
-        f"largest error {report.max_error:.2g} of the output's scale (tolerance {report.tolerance:.2g})"
+        f"largest error {report.max_error:.2g} of the output's scale (tolerance {report.tolerance:.2g})",
     )
     if report.first_divergence is not None:
-        console.print(f"first divergence: {report.first_divergence.message}")
+        print_text(console, f"first divergence: {report.first_divergence.message}")

@@ -24,64 +24,42 @@ LINKS_SHOWN = 10
 
 
 def print_plan(console: Console, plan: Plan) -> None:
-    """Everything that the plan says, in tables of at most 80 columns."""
-    stages, edges, links = summarise_stages(plan), summarise_edges(plan), summarise_links(plan)
+    """Everything that the plan says, in tables that fit 80 columns at usual sizes."""
+    stages = summarise_stages(plan)
     print_headline(console, plan, plan.latency)
     console.print()
-    columns: tuple[str, ...] = (
-        "stage",
-        "chip",
-        "ops",
-        "tiles",
-        "<first node",
-        "<last node",
-        "weights",
-        "SRAM",
-        "use",
-    )
-    print_table(console, table("Stages", columns, (_stage_row(plan, stage) for stage in stages), words=0))
-    units = table(
-        "Busiest instance of each unit, cycles a micro-batch and share of the interval",
-        ("stage", *(name for unit in Unit for name in (unit.value, ""))),
-        (_unit_row(plan, stage) for stage in stages),
-        words=0,
-    )
-    print_table(console, units)
-    columns = (
-        "from",
-        "to",
-        "bytes",
-        "transfers",
-        "links",
-        "routes",
-        "hops",
-        "cycles",
-        "use",
-        "sent",
-        "there",
-    )
-    print_table(console, table("Between stages", columns, (_edge_row(plan, e) for e in edges), words=0))
-    columns = ("link", "from chip", "to chip", "transfers", "cycles", "use")
-    title = f"Links ({len(links)} used of {len(plan.target.topology.links)}, busiest first)"
-    print_table(console, table(title, columns, (_link_row(plan, x) for x in links[:LINKS_SHOWN]), words=0))
+    _print_stages(console, plan, stages)
+    _print_units(console, plan, stages)
+    _print_edges(console, plan)
+    _print_links(console, plan)
     print_bounds(console, plan, plan.latency)
     _print_certificates(console, plan)
     print_list(console, "Assumed", plan.assumptions)
     print_list(console, "Recomputed where carrying would cost more", tuple(_recomputed_lines(plan)))
 
 
-def _stage_row(plan: Plan, stage: StageSummary) -> tuple[str, ...]:
-    return (
-        str(stage.index),
-        ",".join(map(str, stage.chips)),
-        grouped(stage.operators),
-        grouped(stage.tiles),
-        stage.first_node,
-        stage.last_node,
-        size(stage.weight_bytes),
-        size(stage.sram_bytes),
-        share(stage.sram_bytes, plan.target.chip.usable_bytes),
+def _print_stages(console: Console, plan: Plan, stages: tuple[StageSummary, ...]) -> None:
+    rows = (
+        (
+            str(stage.index),
+            ",".join(map(str, stage.chips)),
+            grouped(stage.operators),
+            size(stage.weight_bytes),
+            size(stage.sram_bytes),
+            share(stage.sram_bytes, plan.target.chip.usable_bytes),
+            f"{stage.first_node} .. {stage.last_node}",
+        )
+        for stage in stages
     )
+    title = f"Stages ({size(plan.target.chip.usable_bytes)} of SRAM usable on a chip)"
+    columns = ("stage", "chip", "ops", "weights", "SRAM", "use", "<ONNX nodes, first .. last")
+    print_table(console, title, table(columns, rows, words=0))
+
+
+def _print_units(console: Console, plan: Plan, stages: tuple[StageSummary, ...]) -> None:
+    columns = ("stage", *(name for unit in Unit for name in (unit.value, "")))
+    made = table(columns, (_unit_row(plan, stage) for stage in stages), words=0)
+    print_table(console, "Busiest instance of each unit: cycles a run, share of the interval", made)
 
 
 def _unit_row(plan: Plan, stage: StageSummary) -> tuple[str, ...]:
@@ -91,17 +69,24 @@ def _unit_row(plan: Plan, stage: StageSummary) -> tuple[str, ...]:
     return tuple(cells)
 
 
+def _print_edges(console: Console, plan: Plan) -> None:
+    columns = ("from", "to", "bytes", "transfers", "links", "routes", "hops", "cycles", "use")
+    made = table(columns, (_edge_row(plan, edge) for edge in summarise_edges(plan)), words=0)
+    print_table(console, "Between stages (cycles and use of the busiest link)", made)
+
+
 def _edge_row(plan: Plan, edge: EdgeSummary) -> tuple[str, ...]:
     counts = (edge.transfers, edge.links, edge.routes, edge.hops, edge.cycles)
-    return (
-        str(edge.source),
-        str(edge.destination),
-        size(edge.nbytes),
-        *map(grouped, counts),
-        share(edge.cycles, plan.interval),
-        grouped(edge.start),
-        grouped(edge.end),
-    )
+    ends = (str(edge.source), str(edge.destination))
+    return (*ends, size(edge.nbytes), *map(grouped, counts), share(edge.cycles, plan.interval))
+
+
+def _print_links(console: Console, plan: Plan) -> None:
+    links = summarise_links(plan)
+    columns = ("link", "from chip", "to chip", "transfers", "cycles", "use")
+    made = table(columns, (_link_row(plan, used) for used in links[:LINKS_SHOWN]), words=0)
+    title = f"Links ({len(links)} used of {len(plan.target.topology.links)}, busiest first)"
+    print_table(console, title, made)
 
 
 def _link_row(plan: Plan, used: LinkSummary) -> tuple[str, ...]:
@@ -122,7 +107,7 @@ def _print_certificates(console: Console, plan: Plan) -> None:
         for proof in plan.certificates
     )
     columns = ("<decision", "status", "objective", "bound", "gap", "det. time")
-    print_table(console, table("Certificates of the solver", columns, rows, words=2))
+    print_table(console, "Certificates of the solver", table(columns, rows, words=2))
 
 
 def _recomputed_lines(plan: Plan) -> Iterator[str]:

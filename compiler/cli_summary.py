@@ -18,7 +18,7 @@ def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
     state = f", {counted(plan.users, 'user')} resident" if plan.graph.states else ""
     console.print(
         f"{plan.graph.name} on {plan.target.name}: {counted(len(plan.stages), 'stage')} on "
-        f"{counted(chips, 'chip')}, {plan.precision}",
+        f"{counted(chips, 'chip')}, precision {plan.precision}",
         style="bold",
     )
     console.print(f"batch {plan.batch}, sequence {plan.sequence}{state}, objective {plan.objective}")
@@ -65,7 +65,7 @@ def print_bounds(console: Console, plan: Plan, latency: int | None) -> None:
         for bound in plan.bounds
     )
     columns = ("quantity", "achieved", "bound", "above", "<what binds")
-    print_table(console, table("Proven lower bounds", columns, rows))
+    print_table(console, "Proven lower bounds", table(columns, rows))
 
 
 def _excess(achieved: int | None, bound: int) -> str:

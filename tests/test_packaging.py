@@ -1,5 +1,6 @@
 """The package is what the tree holds, and what README and CI say is the same."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -70,3 +71,16 @@ def test_readme_and_ci_run_the_same_test_command(repository: Path) -> None:
 def test_ruff_bans_every_bare_folder_name(project: dict[str, Any]) -> None:
     banned = project["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
     assert set(LAYERS) <= set(banned)
+
+
+def test_the_code_map_lists_every_file(repository: Path) -> None:
+    """docs/architecture.md says in one line what each module is."""
+    text = (repository / "docs/architecture.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(\w+/\w+\.py)` \|", text, flags=re.MULTILINE))
+    modules = {
+        source.relative_to(repository).as_posix()
+        for layer in LAYERS
+        for source in (repository / layer).glob("*.py")
+        if source.stem != "__init__"
+    }
+    assert listed == modules
