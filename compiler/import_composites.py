@@ -22,7 +22,9 @@ Rule: TypeAlias = Callable[[Node, InputTypes], str]
 def composite(node: Node, types: InputTypes) -> onnx.FunctionProto | None:
     """The decomposition of a node that has one here."""
     rule = _RULES.get((node.domain, node.op_type))
-    return None if rule is None else _parse(rule(node, types))
+    if rule is None or len(types) < _LEAST_INPUTS.get(node.op_type, 1) or types[0] is None:
+        return None
+    return _parse(rule(node, types))
 
 
 @cache
@@ -229,3 +231,11 @@ _RULES: dict[tuple[str, str], Rule] = {
     (MICROSOFT, "QuickGelu"): _quick_gelu,
     (MICROSOFT, "FusedMatMul"): _fused_matmul,
 }
+_LEAST_INPUTS = {
+    "BiasGelu": 2,
+    "FusedMatMul": 2,
+    "SimplifiedLayerNormalization": 2,
+    "SkipLayerNormalization": 3,
+    "SkipSimplifiedLayerNormalization": 3,
+}
+"""Of the operators without a schema, which nobody has checked; 1 where none is given."""

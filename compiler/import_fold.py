@@ -18,7 +18,7 @@ _CHEAP = frozenset(f"{ELEMENTWISE} {VIEWS} Concat".split())
 _NEVER = frozenset(("QuantizeLinear", "DequantizeLinear"))
 """They say how a tensor is stored; folded, the type that the model chose would be lost. A single
 number (an exponent, an epsilon) is no stored tensor."""
-_INDEX_GRIDS = frozenset(("Concat", "Expand"))
+_INDEX_GRIDS = frozenset(f"{VIEWS} Concat".split())
 """With these, exporters build the constant indices of a gather, which folded become a slice."""
 
 

@@ -4,6 +4,7 @@ Only the graph file is opened; data in side files is never looked for.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,21 @@ def _check_model(path: Path, model: onnx.ModelProto) -> None:
         name = graph.sparse_initializer[0].values.name
         message = f"Initializer {name} is sparse; export the model with dense weights."
         raise _refusal("unsupported_type", message)
+    if not all(isinstance(text, str) for text in _texts(graph)):
+        raise _broken(path, "a name in it is no text")
     _check_names(path, graph)
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[str]:
+    """Every name in a graph. Protobuf hands on bytes where the file holds no valid text."""
+    for entry in (*graph.input, *graph.output, *graph.initializer):
+        yield entry.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield attribute.name
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _texts(attribute.g)
 
 
 def _check_names(path: Path, graph: onnx.GraphProto) -> None:

@@ -9,6 +9,7 @@ from onnx import AttributeProto, TensorProto
 
 from chiplan.ir import BadInput, Problem
 
+from .import_check import check_nodes
 from .import_load import GraphFile, load_graph_file
 from .import_nodes import Node, read_nodes
 from .import_positions import PositionTable, find_position_table
@@ -39,6 +40,9 @@ def read_outline(path: Path) -> Outline:
     inputs = tuple(_read_inputs(graph, initializers))
     outputs = tuple(value.name for value in graph.output)
     nodes = live_nodes(read_nodes(graph.node), outputs)
+    malformed = check_nodes(nodes, file.opset)
+    if malformed:
+        raise BadInput(malformed)
     ranks = {entry.name: len(entry.dimensions) for entry in inputs}
     states = find_states(nodes, ranks, outputs)
     table = find_position_table(nodes, initializers, ranks)

@@ -82,8 +82,10 @@ class _Trace:
             return 0 if _counts(stored) else None
         if node is None:
             return None
-        if node.op_type in ("Range", "CumSum"):
+        if node.op_type == "Range":
             return 0
+        if node.op_type == "CumSum":
+            return 1 - node.integer("exclusive", 0)
         if node.op_type in _MOVES:
             return self.offset(node.inputs[0])
         if node.op_type in _ARITHMETIC:

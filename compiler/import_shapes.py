@@ -18,6 +18,8 @@ from .import_nodes import Node
 
 _CONSTANT_LIMIT = 512
 """Elements: larger constants are values of data, never shapes, axes or sizes."""
+RANK_LIMIT = 64
+"""Dimensions: numpy holds no more."""
 
 
 class ShapeMismatch(Exception):
@@ -75,7 +77,11 @@ class ShapeInference:
             inferred = infer_node_outputs(schema, proto, named, data, opset_imports=self._imports)
         except (InferenceError, ValidationError, ValueError, RuntimeError) as error:
             raise ShapeMismatch(_reason(error)) from error
-        return tuple(_read(inferred.get(name)) for name in proto.output)
+        results = tuple(_read(inferred.get(name)) for name in proto.output)
+        rank = max((len(result.shape or ()) for result in results), default=0)
+        if rank > RANK_LIMIT:
+            raise ShapeMismatch(f"its result would have {rank} dimensions, more than {RANK_LIMIT}")
+        return results
 
 
 def _proto(kind: TensorType) -> onnx.TypeProto:

@@ -8,12 +8,27 @@ from typing import TypeAlias
 import numpy as np
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
+from chiplan.ir import Problem
+
 from .import_nodes import Node, constant_node, read_nodes
 from .import_refusals import Refusals
 from .import_values import Values
 
 Handler: TypeAlias = Callable[[Node, Values, Refusals], tuple[Node, ...]]
 """Settles a node whose inputs are known; returns the nodes to visit in its place."""
+
+
+def define_tensor(tensor: TensorProto, values: Values, refusals: Refusals) -> None:
+    """A stored tensor; one whose bytes do not fit its shape is refused."""
+    try:
+        values.define_initializer(tensor)
+    except (KeyError, TypeError, ValueError) as error:
+        message = (
+            f"Initializer {tensor.name} does not hold what its type and its shape {list(tensor.dims)} say "
+            f"({error}); export the model again."
+        )
+        refusals.problems.append(Problem("file_broken", message, dimension=tensor.name))
+        values.unknown.add(tensor.name)
 
 
 def _constant(node: Node, values: Values, refusals: Refusals) -> tuple[Node, ...]:
@@ -24,7 +39,7 @@ def _constant(node: Node, values: Values, refusals: Refusals) -> tuple[Node, ...
         tensor = TensorProto()
         tensor.CopyFrom(attribute.t)
         tensor.name = node.outputs[0]
-        values.define_initializer(tensor)
+        define_tensor(tensor, values, refusals)
     else:
         value = _array(attribute)
         values.define_constant(node.outputs[0], value, helper.np_dtype_to_tensor_dtype(value.dtype))
@@ -81,7 +96,7 @@ def _if(node: Node, values: Values, refusals: Refusals) -> tuple[Node, ...]:
         return ()
     branch = node.attributes["then_branch" if bool(condition.item()) else "else_branch"].g
     for tensor in branch.initializer:
-        values.define_initializer(tensor)
+        define_tensor(tensor, values, refusals)
     results = (
         replace(node.rewritten("Identity", (inner.name,)), outputs=(output,))
         for output, inner in zip(node.outputs, branch.output, strict=True)

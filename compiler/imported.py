@@ -32,8 +32,9 @@ class ImportedNode:
 
 @dataclass(frozen=True)
 class ImportedTensor:
-    """`constant` holds the values of a folded or small constant (at most 64 KiB); `initializer` is
-    the name in the model file of a larger one, whose values stay on disk. Both None: computed."""
+    """`constant` holds the values of a folded or small constant (at most 64 KiB; a folded table or
+    grid of indices: 4 MiB); `initializer` is the name in the model file of a larger one (or of the
+    output of a large Constant node), whose values stay on disk. Both None: computed."""
 
     name: str
     shape: Shape

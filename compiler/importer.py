@@ -15,6 +15,7 @@ from .import_nodes import Node, attribute_values
 from .import_normalise import OLDEST_FORM
 from .import_outline import Outline, live_nodes, read_outline
 from .import_shapes import TensorType
+from .import_special import define_tensor
 from .import_states import find_states
 from .import_values import numpy_type
 from .import_walk import Walk
@@ -72,7 +73,8 @@ class _Import:
 
     def run(self) -> ImportedModel:
         self._define_inputs()
-        self._define_initializers()
+        for tensor in self._outline.file.model.graph.initializer:
+            define_tensor(tensor, self._walk.values, self._walk.refusals)
         self._walk.visit_all(self._outline.nodes)
         self._name_outputs()
         self._raise_problems()
@@ -110,18 +112,6 @@ class _Import:
                 values.define_constant(entry.name, filled, entry.element_type)
             else:
                 values.define(entry.name, TensorType(entry.element_type, shape))
-
-    def _define_initializers(self) -> None:
-        for tensor in self._outline.file.model.graph.initializer:
-            try:
-                self._walk.values.define_initializer(tensor)
-            except (KeyError, TypeError, ValueError) as error:
-                message = (
-                    f"Initializer {tensor.name} does not hold what its type and its shape "
-                    f"{list(tensor.dims)} say ({error}); export the model again."
-                )
-                self._problem("file_broken", message, tensor.name)
-                self._walk.values.unknown.add(tensor.name)
 
     def _name_outputs(self) -> None:
         """Give every output that is another value under a new name its name back.

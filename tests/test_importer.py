@@ -34,13 +34,12 @@ def node_of(model: ImportedModel, op_type: str) -> ImportedNode:
 def test_shapes_types_and_attributes_are_static(tmp_path: Path) -> None:
     file = save(
         tmp_path,
-        """g (float[batch, seq, 8] hidden_states) => (float[batch, seq, 8] y)
-        <float[8, 8] w = {%s}> {
+        f"""g (float[batch, seq, 8] hidden_states) => (float[batch, seq, 8] y)
+        <float[8, 8] w = {{{", ".join(["0.5"] * 64)}}}> {{
             t = Transpose <perm = [0, 2, 1]> (hidden_states)
             u = Transpose <perm = [0, 2, 1]> (t)
             y = MatMul (u, w)
-        }"""
-        % ", ".join(["0.5"] * 64),
+        }}""",
     )
     model = import_model(file, batch=2, sequence=4)
     assert (model.batch, model.sequence, model.context, model.opset) == (2, 4, None, 20)
@@ -98,13 +97,12 @@ def test_dead_nodes_fall_away_even_unknown_ones(tmp_path: Path) -> None:
 def test_if_with_a_constant_condition_is_inlined(tmp_path: Path, condition: int, expected: str) -> None:
     file = save(
         tmp_path,
-        """g (float[4] x) => (float[4] y) <bool c = {%d}> {
+        f"""g (float[4] x) => (float[4] y) <bool c = {{{condition}}}> {{
             y = If (c) <
-                then_branch = t () => (float[4] r) { r = Exp (x) },
-                else_branch = e () => (float[4] r) { r = Neg (x) }
+                then_branch = t () => (float[4] r) {{ r = Exp (x) }},
+                else_branch = e () => (float[4] r) {{ r = Neg (x) }}
             >
-        }"""
-        % condition,
+        }}""",
     )
     model = import_model(file)
     assert operators(model)[0] == expected

@@ -9,15 +9,16 @@ from onnx import TensorProto, numpy_helper, parser
 
 from chiplan.compiler.import_summary import inspect_model
 from chiplan.compiler.import_symbols import Expression, parse_dimension
-from chiplan.compiler.importer import import_model
 from chiplan.compiler.imported import StatePair
+from chiplan.compiler.importer import import_model
 from chiplan.ir import BadInput
 
 HEAD = '<ir_version: 10, opset_import: ["": 20]>'
 DECODE = """g (int64[s2, 1] input_ids, int64[s23, s59] attention_mask,
        float[s2, 2, s16, 4] past_key_values_0_key, float[s2, 2, s95, 4] past_key_values_0_value,
        float[s2, 2, 1, 4] new)
-    => (float[s2, 2, s16plus, 4] present_0_key, float[s2, 2, p, 4] present_0_value, float[a, b] m, int64[c, d] i) {
+    => (float[s2, 2, s16plus, 4] present_0_key, float[s2, 2, p, 4] present_0_value,
+        float[a, b] m, int64[c, d] i) {
         present_0_key = Concat <axis = 2> (past_key_values_0_key, new)
         present_0_value = Concat <axis = -2> (past_key_values_0_value, new)
         m = Cast <to = 1> (attention_mask)
@@ -142,6 +143,25 @@ def test_the_default_sequence_fits_the_position_table(tmp_path: Path, rows: int,
     file = position_model(tmp_path, rows)
     assert inspect_model(file).positions == rows
     assert import_model(file).sequence == expected
+
+
+def test_an_offset_into_the_position_table_costs_positions(tmp_path: Path) -> None:
+    """RoBERTa counts tokens from 1 with CumSum and adds its padding index."""
+    text = """g (int64[b, s] input_ids) => (float[x, y, z] out)
+    <int64 pad = {1}, int64 axis = {1}> {
+        other = Equal (input_ids, pad)
+        real = Not (other)
+        ones = Cast <to = 7> (real)
+        counted = CumSum (ones, axis)
+        masked = Mul (counted, ones)
+        ids = Add (masked, pad)
+        t = Gather (tokens, input_ids)
+        p = Gather (table, ids)
+        out = Add (t, p)
+    }"""
+    tables = {"tokens": np.zeros((7, 4), np.float32), "table": np.zeros((34, 4), np.float32)}
+    file = save(tmp_path, text, *(numpy_helper.from_array(v, k) for k, v in tables.items()))
+    assert inspect_model(file).positions == 32
 
 
 def test_a_sequence_beyond_the_position_table_is_refused(tmp_path: Path) -> None:
