@@ -6,7 +6,7 @@ one pass instead of one pass an operator, and what stays inside the chain needs 
 
 from dataclasses import dataclass, field, replace
 
-from chiplan.ir import Factor, Graph, Instruction, Operand, Operator, Result, Unit
+from chiplan.ir import Factor, Graph, Instruction, Operand, Operator, Result, Role, Unit
 
 from .graph_edit import kept_tensors, readers_of, sorted_graph
 
@@ -29,9 +29,11 @@ def fuse_vector_chains(graph: Graph, chained: int) -> Graph:
     """The graph with vector operators over one iteration space fused, up to `chained` instructions."""
     groups: list[_Group] = []
     group_of: dict[str, list[int]] = {}
+    readers_in: dict[Operand, list[int]] = {}
     for operator in graph.operators:
         before = sorted({g for operand in operator.operands for g in group_of.get(operand.tensor, ())})
-        host = _host(operator, before, groups, chained)
+        beside = {g for operand in operator.operands for g in readers_in.get(operand, ())}
+        host = _host(operator, before, sorted(beside.union(before)), groups, chained)
         if host is None:
             host = len(groups)
             groups.append(_Group([], _extents(operator), 0, 0))
@@ -40,6 +42,9 @@ def fuse_vector_chains(graph: Graph, chained: int) -> Graph:
             writers = group_of.setdefault(result.tensor, [])
             if host not in writers:
                 writers.append(host)
+        for operand in operator.operands:
+            if graph.tensors[operand.tensor].role is Role.VALUE:
+                readers_in.setdefault(operand, []).append(host)
     readers = readers_of(graph.operators)
     fused = [_fused(group, graph, readers) for group in groups]
     return sorted_graph(graph, fused)
@@ -49,11 +54,14 @@ def _extents(operator: Operator) -> tuple[int, ...]:
     return tuple(factor.extent for factor in operator.factors)
 
 
-def _host(operator: Operator, before: list[int], groups: list[_Group], chained: int) -> int | None:
-    """The latest group that the operator can join: aligned, short enough, and without a detour."""
+def _host(
+    operator: Operator, before: list[int], candidates: list[int], groups: list[_Group], chained: int
+) -> int | None:
+    """The latest group that the operator can join: aligned, short enough, and without a detour. Candidates
+    made one of its operands, or read one as it does."""
     if not _fusible(operator):
         return None
-    for host in reversed(before):
+    for host in reversed(candidates):
         group = groups[host]
         if not _fusible(group.members[0]) or group.instructions + len(operator.body) > chained:
             continue

@@ -80,6 +80,16 @@ class ModuloTable:
             self._ends.insert(index, end)
 
 
+def compact(ready: np.ndarray, durations: np.ndarray) -> np.ndarray:
+    """Ready cycles delayed so that the queue never pauses, as far as its last atom is not delayed.
+
+    An operator that starts early and then waits for its producer leaves gaps in the table that are
+    too short for anybody else.
+    """
+    before = np.cumsum(durations) - durations
+    return np.maximum(ready, int((ready - before).max()) + before)
+
+
 def place_in_order(table: ModuloTable, ready: np.ndarray, durations: np.ndarray) -> np.ndarray:
     """Earliest in-order starts of a queue of atoms: start[i] >= max(ready[i], end[i-1]), int64[n].
 

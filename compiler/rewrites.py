@@ -118,7 +118,9 @@ def move_scales(graph: Graph) -> Graph:
             if len(source) != 1 or len(readers[big.tensor]) != 1 or big.tensor in kept:
                 continue
             scale = _scalar_product(graph.operators[source[0]], graph)
-            if scale is None or _elements(big, tensors) <= _elements(small, tensors):
+            saved = _elements(big, tensors) - _elements(small, tensors)
+            # Between equals the stationary operand's scale goes: the streamed one has a scale already.
+            if scale is None or saved < 0 or (saved == 0 and position == 0):
                 continue
             moved = _scaled_operand(operator, small, scale[1], tensors)
             operands = [moved[1], moved[1]]

@@ -13,7 +13,7 @@ import numpy as np
 from chiplan.ir import Chip, Graph, Operand, Operator, Result, Role, Target, Unit, unit_instances
 
 from .links import LinkScheduler, Router, SentTensor
-from .modulo import ModuloTable, place_in_order
+from .modulo import ModuloTable, compact, place_in_order
 from .ready_times import ReadyMap, block_maximum, constant_map, grid_map, latest, map_view
 from .tile_choice import TiledOperator
 
@@ -82,7 +82,8 @@ def deal_in_turn(
     for number, table in enumerate(tables):
         queue = slice((number - first) % len(tables), None, len(tables))
         if len(durations[queue]):
-            start[queue] = place_in_order(table, ready[queue], durations[queue])
+            wait = compact(ready[queue], durations[queue])
+            start[queue] = place_in_order(table, wait, durations[queue])
     return start, (np.arange(len(durations)) + first) % len(tables)
 
 

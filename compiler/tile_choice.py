@@ -50,7 +50,7 @@ def _matrix_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip
         blocks *= prod(ceil(extents[f] / rule.columns) for f in roles.columns)
         depth = prod(ceil(extents[f] / rule.rows) for f in roles.reduced)
         chunk = ceil(rows / chunks) * rule.cycles_per_row
-        return ceil(blocks / chip.matrix.instances) * depth * max(chunk, load), abs(chunk - _LONGEST)
+        return ceil(blocks / chip.matrix.instances) * depth * max(chunk, load), abs(chunk - _LONGEST // 2)
 
     rules = matrix_rules(operator, tensors, chip)
     rule, chunks = min(product(rules, range(1, min(rows, 4 * _PIECES) + 1)), key=cost)
@@ -79,10 +79,11 @@ def _streaming_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: C
     ]
     cut = tuple(f for f in range(len(extents)) if f not in uncut)
     per_cycle = _elements_per_cycle(operator, tensors, chip)
-    cycles = ceil(prod(extents) / per_cycle)
+    cycles = ceil(prod(e for e, f in zip(extents, operator.factors, strict=True) if not f.gathered) / per_cycle)
     wanted = min(_LONGEST, max(_SHORTEST, ceil(cycles / _PIECES)))
     blocks = list(extents)
-    _fill_inner(blocks, extents, cut, max(1, wanted * per_cycle // max(1, prod(extents[f] for f in uncut))))
+    streamed = [f for f in uncut if not operator.factors[f].gathered]
+    _fill_inner(blocks, extents, cut, max(1, wanted * per_cycle // prod(extents[f] for f in streamed)))
     return Tiling(tuple(blocks), (*cut, *uncut))
 
 
