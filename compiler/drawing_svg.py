@@ -15,10 +15,9 @@ from .drawing_topology import TOPOLOGY_SIZE, draw_topology
 from .plan_summary import EdgeSummary, StageSummary, summarise_edges, summarise_stages
 from .quantities import counted, duration, grouped, share, size
 
-MARGIN, BOX_WIDTH, GAP, HEADER = 28, 700, 54, 178
+MARGIN, BOX_WIDTH, GAP, HEADER = 28, 780, 54, 178
 ROW, PORT_TOP, LANE = 17, 34, 16
-BAR_LEFT, BAR_WIDTH = 372, 140
-PORTS_LEFT = 560
+BAR_LEFT, BAR_WIDTH, PORT_ROOM = 372, 140, 170
 
 STYLE = """
 .page { fill: #ffffff } .box { fill: #f6f8fa; stroke: #8c959f } .track { fill: #d8dee4 }
@@ -152,8 +151,8 @@ def _draw_box(root: ET.Element, plan: Plan, box: Box) -> None:
     counts = f"{counted(stage.operators, 'operator')}, {counted(stage.tiles, 'tile')}"
     held = f"weights {size(stage.weight_bytes)}"
     held += f", state {size(stage.state_bytes)}" if stage.state_bytes else ""
-    again = f", {stage.recomputed} recomputed here" if stage.recomputed else ""
-    lines = (counts + again, f"from {stage.first_node}", f"to {stage.last_node}", held)
+    again = f", {stage.recomputed} recomputed" if stage.recomputed else ""
+    lines = (counts, f"from {stage.first_node}", f"to {stage.last_node}", held + again)
     for row, line in enumerate(lines):
         _text(group, left, box.top + 45 + ROW * row, line, "faint", room=room)
     uses = [(unit.value, stage.busy[unit], int(plan.interval)) for unit in Unit]
@@ -162,7 +161,7 @@ def _draw_box(root: ET.Element, plan: Plan, box: Box) -> None:
         _draw_bar(group, box.top + 17 + 18 * row, name, part, whole)
     for edge in box.ports:
         label = f"from stage {edge.source}: {size(edge.nbytes)}"
-        _text(group, MARGIN + BOX_WIDTH - 12, box.port(edge) + 4, label, "faint", "end")
+        _text(group, MARGIN + BOX_WIDTH - 12, box.port(edge) + 4, label, "faint", "end", room=PORT_ROOM)
 
 
 def _draw_bar(group: ET.Element, y: int, name: str, part: int, whole: int) -> None:

@@ -43,6 +43,10 @@ from chiplan.ir import (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Write what the tests would compare with.")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The checkout that the tests run in."""
