@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from math import isfinite
+from typing import Any
 
 from rich.console import Console
 
@@ -11,16 +12,17 @@ from .numeric_check import NumericsReport
 
 def numerics_document(report: NumericsReport) -> dict[str, object]:
     """What `--json` prints; an error without a finite value (a NaN came out) is null."""
-    document: dict[str, object] = asdict(report)
-    document["max_error"] = _finite(report.max_error)
-    divergence = report.first_divergence
-    if divergence is not None:
-        document["first_divergence"] = asdict(divergence) | {"error": _finite(divergence.error)}
-    return document
+    return _finite(asdict(report))
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if isfinite(value) else None
+def _finite(fields: dict[str, Any]) -> dict[str, object]:
+    finite: dict[str, object] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            finite[name] = _finite(value)
+        else:
+            finite[name] = None if isinstance(value, float) and not isfinite(value) else value
+    return finite
 
 
 def print_numerics(console: Console, report: NumericsReport) -> None:
