@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import ceil
 
 from chiplan.ir import Bound, Graph, Target
-from chiplan.partitioner import PartitionProblem, StageCut
+from chiplan.partitioner import PartitionProblem, StageCuts
 
 from .partitioning import UNITS, GraphProblem
 from .scheduling import Scheduler, StageWork, start_when_ready
@@ -12,7 +12,7 @@ from .tile_choice import TiledOperator
 
 
 def interval_bounds(
-    graph: Graph, tiled: Mapping[int, TiledOperator], built: GraphProblem, cut: StageCut
+    graph: Graph, tiled: Mapping[int, TiledOperator], built: GraphProblem, cut: StageCuts
 ) -> tuple[Bound, ...]:
     """interval >= work of a unit kind / chips; >= largest operator; >= best stage cut.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from chiplan.ir import BadInput, Bound, Certificate, Graph, Problem, Role, Target
-from chiplan.partitioner import StageCut, cut_stages, place_stages, smallest_stage_count
+from chiplan.partitioner import StageCuts, cut_stages, place_stages, smallest_stage_count
 
 from .addresses import OutOfSram
 from .bounds import interval_bounds, latency_bound, memory_bound
@@ -106,17 +106,41 @@ class Planner:
         for _ in range(6):
             built = self._problem(reserve)
             self.progress(f"cutting {built.problem.items} items into stages")
-            cut = cut_stages(built.problem)
-            if cut is None:
+            cuts = cut_stages(built.problem)
+            if cuts is None:
                 self._refuse(built)
+            try:
+                return self._best(built, cuts)
+            except OutOfSram as shortage:
+                reserve += max(shortage.needed - shortage.available, self.target.chip.usable_bytes // 64)
+        return self._refuse(self._problem(reserve))
+
+    def _best(self, built: GraphProblem, cuts: StageCuts) -> Planned:
+        """Schedule every cut that the solver cannot tell apart; raises OutOfSram if none fits."""
+        found: list[tuple[tuple[int, int, int], Planned]] = []
+        shortage: OutOfSram | None = None
+        for cut in cuts.cuts:
             stages, placement = self._place(built, cut)
             try:
                 schedule = self._schedule(stages)
-            except OutOfSram as shortage:
-                reserve += max(shortage.needed - shortage.available, self.target.chip.usable_bytes // 64)
+            except OutOfSram as error:
+                shortage = error
                 continue
-            return self._planned(built, cut, stages, placement, schedule)
-        return self._refuse(self._problem(reserve))
+            planned = self._planned(built, cuts, stages, placement, schedule)
+            found.append((self._merit(planned), planned))
+        if not found and shortage is not None:
+            raise shortage
+        return min(found, key=lambda pair: pair[0])[1]
+
+    def _merit(self, planned: Planned) -> tuple[int, int, int]:
+        """Smaller is better, in the order that the objective asks for."""
+        figures = {
+            "throughput": planned.schedule.interval,
+            "latency": planned.schedule.latency,
+            "chips": len(planned.stages),
+        }
+        first = figures.pop(self.options.objective)
+        return (first, *figures.values())
 
     def _problem(self, reserve: int, chips: int | None = None) -> GraphProblem:
         return build_problem(
@@ -143,12 +167,12 @@ class Planner:
         wider = replace(built.problem, stages=min(self.target.topology.chips, 4 * self.chips + 8))
         raise refuse_memory(built.problem, smallest_stage_count(wider), self.target)
 
-    def _place(self, built: GraphProblem, cut: StageCut) -> tuple[tuple[StageWork, ...], Certificate]:
-        operators = built.operators_of(cut.stage)
+    def _place(self, built: GraphProblem, cut: tuple[int, ...]) -> tuple[tuple[StageWork, ...], Certificate]:
+        operators = built.operators_of(cut)
         traffic: dict[tuple[int, int], int] = {}
         for carried in built.problem.carried:
-            source = cut.stage[carried.producer]
-            for destination in {cut.stage[c] for c in carried.consumers} - {source}:
+            source = cut[carried.producer]
+            for destination in {cut[c] for c in carried.consumers} - {source}:
                 traffic[source, destination] = traffic.get((source, destination), 0) + carried.cycles
         chips, certificate = place_stages(len(operators), traffic, self.target.topology)
         return tuple(StageWork(chip, ops) for chip, ops in zip(chips, operators, strict=True)), certificate
@@ -193,7 +217,7 @@ class Planner:
     def _planned(
         self,
         built: GraphProblem,
-        cut: StageCut,
+        cuts: StageCuts,
         stages: tuple[StageWork, ...],
         placement: Certificate,
         schedule: Schedule,
@@ -208,11 +232,11 @@ class Planner:
             0.0,
         )
         bounds = (
-            *interval_bounds(self.graph, self.tiled, built, cut),
+            *interval_bounds(self.graph, self.tiled, built, cuts),
             latency_bound(self.graph, self.target, self.tiled),
             memory_bound(built.problem),
         )
-        return Planned(stages, schedule, bounds, (*cut.certificates, placement, closing))
+        return Planned(stages, schedule, bounds, (*cuts.certificates, placement, closing))
 
 
 def busiest_unit(stages: Sequence[StageWork], tiled: Mapping[int, TiledOperator]) -> int:

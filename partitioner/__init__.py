@@ -2,14 +2,14 @@
 
 from .placement import place_stages
 from .problem import Carried, PartitionProblem, Recomputed, Resident
-from .stages import StageCut, cut_stages, smallest_stage_count
+from .stages import StageCuts, cut_stages, smallest_stage_count
 
 __all__ = [
     "Carried",
     "PartitionProblem",
     "Recomputed",
     "Resident",
-    "StageCut",
+    "StageCuts",
     "cut_stages",
     "place_stages",
     "smallest_stage_count",

@@ -17,70 +17,30 @@ import numpy as np
 
 from chiplan.ir import Certificate
 
+from .in_order import cheapest_in_order, cut_in_order, least_load, smallest_in_order
 from .problem import PartitionProblem
 from .solver import CpModel, IntVar, LinearExpr, Solution, solve
 
-_LIMIT = 4.0
-"""Deterministic time of one solver call, in the solver's units (roughly seconds)."""
+_LIMIT, _TIE_LIMIT = 4.0, 0.3
+"""Deterministic time of one solver call, in the solver's units (roughly seconds), for what is asked
+and for what breaks ties."""
+
+_FILLS = (1.0, 0.75, 0.5)
+"""How full the stages without the largest operator may be. Stages with room delay a micro-batch less,
+more stages mean more links to cross: the scheduler tells which is faster."""
 
 
 @dataclass(frozen=True)
-class StageCut:
-    """Stage of every item; `load` is the largest unit load of a stage in cycles, `bound` a proven lower
-    bound of it over all cuts into at most the given number of stages."""
+class StageCuts:
+    """Cuts to choose from, all equally good by the solver's measure; `cuts[c][item]` is a stage.
 
-    stage: tuple[int, ...]
-    load: int
+    bound: a proven lower bound of the largest unit load of a stage, over all cuts into at most the
+    given number of stages.
+    """
+
+    cuts: tuple[tuple[int, ...], ...]
     bound: int
     certificates: tuple[Certificate, ...]
-
-
-def cut_in_order(problem: PartitionProblem, load: int) -> list[int] | None:
-    """Fill stage after stage in topological order up to `load` cycles a unit; None if it takes more
-    stages than there are."""
-    stage, used, held, full = 0, np.zeros(problem.work.shape[1], dtype=np.int64), set[int](), 0
-    users = _resident_of(problem)
-    placed: list[int] = []
-    for item, work in enumerate(problem.work):
-        new = [r for r in users[item] if r not in held]
-        grown = full + sum(problem.resident[r].nbytes for r in new)
-        if (used + work > load).any() or grown > problem.capacity:
-            stage, used, held = stage + 1, np.zeros_like(used), set()
-            grown = sum(problem.resident[r].nbytes for r in users[item])
-            new = users[item]
-            if stage == problem.stages or (work > load).any() or grown > problem.capacity:
-                return None
-        used, full = used + work, grown
-        held.update(new)
-        placed.append(stage)
-    return placed
-
-
-def _resident_of(problem: PartitionProblem) -> list[list[int]]:
-    users: list[list[int]] = [[] for _ in range(problem.items)]
-    for index, resident in enumerate(problem.resident):
-        for item in resident.items:
-            users[item].append(index)
-    return users
-
-
-def smallest_in_order(problem: PartitionProblem) -> list[int] | None:
-    """The in-order cut with the smallest load, by bisection; None when memory does not allow any."""
-    low = max(
-        int(problem.work.max(initial=0)), ceil(int(problem.work.sum(axis=0).max(initial=0)) / problem.stages)
-    )
-    high = max(1, int(problem.work.sum(axis=0).max(initial=0)))
-    best = cut_in_order(problem, high)
-    if best is None:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        cut = cut_in_order(problem, middle)
-        if cut is None:
-            low = middle + 1
-        else:
-            best, high = cut, middle
-    return best
 
 
 def stage_load(problem: PartitionProblem, stage: Sequence[int]) -> int:
@@ -112,13 +72,19 @@ def _recomputed_on(problem: PartitionProblem, stages: np.ndarray) -> list[set[in
 class StageModel:
     """The CP-SAT model of a problem, with windows that keep every cut of load <= `ceiling`."""
 
-    def __init__(self, problem: PartitionProblem, hint: Sequence[int] | None, ceiling: int | None) -> None:
+    def __init__(
+        self, problem: PartitionProblem, hint: Sequence[int] | None, ceiling: int | None,
+        fill: int | None = None,
+    ) -> None:
         self.problem, self.model = problem, CpModel()
         first, last = stage_windows(problem, ceiling)
         self.before = [self._steps(item, first[item], last[item]) for item in range(problem.items)]
-        self.load = self.model.new_int_var(0, ceiling or int(problem.work.sum()) + 1, "load")
+        floor = least_load(problem)
+        self.load = self.model.new_int_var(floor, ceiling or int(problem.work.sum()) + floor + 1, "load")
         self._add_precedence()
         self._add_loads()
+        if ceiling is not None and fill is not None and fill < ceiling:
+            self._add_fill(ceiling, fill)
         self._add_residents()
         self.crossed = self._add_crossings()
         if hint is not None:
@@ -146,7 +112,9 @@ class StageModel:
 
     def _add_loads(self) -> None:
         recomputed = self._recomputed_literals()
+        self.loads: list[list[list[LinearExpr]]] = []
         for stage in range(self.problem.stages):
+            self.loads.append([])
             for unit in range(self.problem.work.shape[1]):
                 terms = [
                     int(work) * self.on(item, stage)
@@ -158,7 +126,16 @@ class StageModel:
                     for entry, literals in zip(self.problem.recomputed, recomputed, strict=True)
                     if entry.work[unit]
                 ]
+                self.loads[stage].append(terms)
                 self.model.add(sum(terms) <= self.load)
+
+    def _add_fill(self, ceiling: int, fill: int) -> None:
+        """Stages stay within `fill`, but for those that hold an item which alone is larger."""
+        giants = [item for item, work in enumerate(self.problem.work) if work.max() > fill]
+        for stage in range(self.problem.stages):
+            room = fill + sum((ceiling - fill) * self.on(item, stage) for item in giants)
+            for terms in self.loads[stage]:
+                self.model.add(sum(terms) <= room)
 
     def _recomputed_literals(self) -> list[list[LinearExpr]]:
         literals: list[list[LinearExpr]] = []
@@ -233,56 +210,68 @@ def stage_windows(problem: PartitionProblem, ceiling: int | None) -> tuple[list[
     return first, [max(low, high) for low, high in zip(first, last, strict=True)]
 
 
-def cut_stages(problem: PartitionProblem) -> StageCut | None:
-    """The best cut in the order of the objective, with certificates; None when SRAM allows none.
+def cut_stages(problem: PartitionProblem) -> StageCuts | None:
+    """The best cuts in the order of the objective, with certificates; None when SRAM allows none.
 
     throughput: interval, link cycles. latency: link cycles, interval. chips: stages, then throughput.
     """
     if problem.objective == "chips":
         return _fewest_stages(problem)
-    hint = smallest_in_order(problem)
-    ceiling = stage_load(problem, hint) if hint is not None else None
     if problem.objective == "latency":
-        return _cut_for_latency(problem, hint)
-    return _cut_for_interval(problem, hint, ceiling)
+        return _cut_for_latency(problem)
+    return _cut_for_interval(problem)
 
 
-def _cut_for_interval(
-    problem: PartitionProblem, hint: list[int] | None, ceiling: int | None
-) -> StageCut | None:
-    first = StageModel(problem, hint, ceiling)
-    first.model.minimize(first.load)
-    best = solve(first.model, "stages: interval", _LIMIT)
-    if not best.found:
+def _cut_for_interval(problem: PartitionProblem) -> StageCuts | None:
+    found = _smallest_load(problem)
+    if found is None:
         return None
-    cut = first.cut(best)
+    cut, proof = found
     load = stage_load(problem, cut)
-    second = StageModel(problem, cut, load)
-    second.model.minimize(second.crossed)
-    shorter = solve(second.model, "stages: link cycles at that interval", _LIMIT)
-    if shorter.found:
-        cut = second.cut(shorter)
-    bound = best.certificate.bound
-    return StageCut(
-        _without_empty(cut), stage_load(problem, cut), bound, (best.certificate, shorter.certificate)
-    )
+    cuts, certificates = [], [proof]
+    even = int(problem.work.sum(axis=0).max(initial=0)) / problem.stages
+    for filled in _FILLS:
+        fill = int(load * filled)
+        hint = cheapest_in_order(problem, load, fill)
+        if filled < 1 and (hint is None or even > fill):
+            continue
+        model = StageModel(problem, hint or cut, load, fill)
+        model.model.minimize(model.crossed)
+        shorter = solve(model.model, f"stages: link cycles at that interval, filled to {filled:.0%}", _TIE_LIMIT)
+        certificates.append(shorter.certificate)
+        cuts.append(_without_empty(model.cut(shorter) if shorter.found else hint or cut))
+    return StageCuts(tuple(dict.fromkeys(cuts)), proof.bound, tuple(certificates))
 
 
-def _cut_for_latency(problem: PartitionProblem, hint: list[int] | None) -> StageCut | None:
+def _smallest_load(problem: PartitionProblem) -> tuple[Sequence[int], Certificate] | None:
+    hint, floor = smallest_in_order(problem), least_load(problem)
+    ceiling = stage_load(problem, hint) if hint is not None else None
+    if hint is not None and ceiling == floor:
+        return hint, Certificate("stages: interval", "optimal", floor, floor, 0.0, 0.0)
+    model = StageModel(problem, hint, ceiling)
+    model.model.minimize(model.load)
+    best = solve(model.model, "stages: interval", _LIMIT)
+    return (model.cut(best), best.certificate) if best.found else None
+
+
+def _cut_for_latency(problem: PartitionProblem) -> StageCuts | None:
+    everything = int(problem.work.sum()) + 1
+    hint = cheapest_in_order(problem, everything, everything)
     first = StageModel(problem, hint, None)
     first.model.minimize(first.crossed)
     best = solve(first.model, "stages: link cycles", _LIMIT)
     if not best.found:
         return None
-    second = StageModel(problem, first.cut(best), stage_load(problem, first.cut(best)))
+    cut = first.cut(best)
+    second = StageModel(problem, cut, stage_load(problem, cut))
     second.model.add(second.crossed <= best.certificate.objective)
     second.model.minimize(second.load)
-    faster = solve(second.model, "stages: interval at those link cycles", _LIMIT)
-    cut = second.cut(faster) if faster.found else first.cut(best)
-    return StageCut(_without_empty(cut), stage_load(problem, cut), 0, (best.certificate, faster.certificate))
+    faster = solve(second.model, "stages: interval at those link cycles", _TIE_LIMIT)
+    cut = second.cut(faster) if faster.found else cut
+    return StageCuts((_without_empty(cut),), least_load(problem), (best.certificate, faster.certificate))
 
 
-def _fewest_stages(problem: PartitionProblem) -> StageCut | None:
+def _fewest_stages(problem: PartitionProblem) -> StageCuts | None:
     count = smallest_stage_count(problem)
     if count is None:
         return None
