@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from chiplan.compiler.cli_numerics import numerics_document, print_numerics
 from chiplan.compiler.cli_output import page
 from chiplan.compiler.numeric_check import Divergence, NumericsReport
