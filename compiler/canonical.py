@@ -17,7 +17,8 @@ from chiplan.ir import (
 
 from .canonical_builder import GraphBuilder
 from .canonical_indexing import extremum_index, gather, gather_tuples, indexing, one_hot, scan, top
-from .canonical_matrix import convolution, einsum, gemm, integer_matmul, matmul
+from .canonical_integer import integer_matmul
+from .canonical_matrix import convolution, einsum, gemm, matmul
 from .canonical_moves import (
     concat,
     declare_states,
@@ -145,7 +146,11 @@ def _finish(builder: GraphBuilder) -> Graph:
         model.name,
         builder.tensors,
         (),
-        tuple(name for name in model.inputs if name in builder.tensors and builder.tensors[name].role is Role.INPUT),
+        tuple(
+            name
+            for name in model.inputs
+            if name in builder.tensors and builder.tensors[name].role is Role.INPUT
+        ),
         tuple(Output(name, value.tensor, value.view) for name, value in values),
         tuple(builder.states),
     )

@@ -90,7 +90,8 @@ def _accesses(items: Sequence[Item]) -> tuple[Access, ...]:
 
 def operands_of(space: Space, items: Sequence[Item]) -> list[Operand]:
     return [
-        Operand(value.tensor, read.view, read.axes) for (value, _), read in zip(items, space.reads, strict=True)
+        Operand(value.tensor, read.view, read.axes)
+        for (value, _), read in zip(items, space.reads, strict=True)
     ]
 
 
@@ -102,7 +103,9 @@ def _shared(items: Sequence[Item], body: Body) -> tuple[list[Item], list[Instruc
     moved = len(items) - len(distinct)
     name = [distinct.index(item) for item in items]
     renamed = [
-        replace(instruction, inputs=tuple(name[i] if i < len(items) else i - moved for i in instruction.inputs))
+        replace(
+            instruction, inputs=tuple(name[i] if i < len(items) else i - moved for i in instruction.inputs)
+        )
         for instruction in body.instructions
     ]
     return distinct, renamed

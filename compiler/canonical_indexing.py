@@ -60,7 +60,9 @@ def _even_view(value: Value, first: int, advances: Sequence[_Advance], shape: Se
     bounds = [(0, extent, 1) for extent in value.shape]
     for position, a in enumerate(advances):
         bounds[first + position] = (a.start, a.start + (a.extent - 1) * a.step + 1, a.step)
-    order = sorted(range(len(advances)), key=lambda p: -1 if advances[p].axis is None else advances[p].axis or 0)
+    order = sorted(
+        range(len(advances)), key=lambda p: -1 if advances[p].axis is None else advances[p].axis or 0
+    )
     permutation = (*range(first), *(first + p for p in order), *range(last, len(value.shape)))
     spread = [extent if axis in axes else 1 for axis, extent in enumerate(shape)]
     before, after = value.shape[:first], value.shape[last:]
@@ -148,7 +150,11 @@ def top(builder: GraphBuilder, node: ImportedNode) -> None:
     """TopK is two instructions over one operand: TopKValues and TopKIndices, each a result if used."""
     value = builder.value(node.inputs[0])
     axis = axis_of(builder, node, -1)
-    names = [(opcode, name) for opcode, name in zip(("TopKValues", "TopKIndices"), node.outputs, strict=False) if name]
+    names = [
+        (opcode, name)
+        for opcode, name in zip(("TopKValues", "TopKIndices"), node.outputs, strict=False)
+        if name
+    ]
     kept = builder.imported(names[0][1]).shape[axis]
     attributes = (("axis", axis), ("k", kept), ("largest", integer(node, "largest", 1)))
     results = [
@@ -180,6 +186,8 @@ def one_hot(builder: GraphBuilder, node: ImportedNode) -> None:
     ]
     body = Body(len(values))
     index = body.add("Cast", kind, 0)
-    wrapped = body.add("Where", kind, body.add("Less", DType.BOOL, index, 3), body.add("Add", kind, index, 2), index)
+    wrapped = body.add(
+        "Where", kind, body.add("Less", DType.BOOL, index, 3), body.add("Add", kind, index, 2), index
+    )
     body.add("Where", output.dtype, body.add("Equal", DType.BOOL, wrapped, 1), 4, 5)
     builder.values[output.name] = over_dimensions(builder, node, output.name, values, body, output.shape)

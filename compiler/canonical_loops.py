@@ -56,7 +56,9 @@ def fit_space(factors: tuple[Factor, ...], accesses: tuple[Access, ...], drop: b
         if extents is None:
             return None
         refined.append(extents)
-    split = [_split(view, access.labels, refined) for view, access in zip(views, accesses, strict=True) if view]
+    split = [
+        _split(view, access.labels, refined) for view, access in zip(views, accesses, strict=True) if view
+    ]
     used = {key for _, keys in split for key in keys if key is not None}
     numbers: dict[tuple[int, int], int] = {}
     made: list[Factor] = []

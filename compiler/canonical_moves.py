@@ -60,7 +60,9 @@ def tiled(builder: GraphBuilder, node: ImportedNode) -> None:
     for extent, whole in zip(value.shape, shape, strict=True):
         apart += [1, extent]
         repeated += [whole // extent, extent]
-    builder.values[node.outputs[0]] = value.seen(Reshape(tuple(apart)), Expand(tuple(repeated)), Reshape(shape))
+    builder.values[node.outputs[0]] = value.seen(
+        Reshape(tuple(apart)), Expand(tuple(repeated)), Reshape(shape)
+    )
 
 
 def sliced(builder: GraphBuilder, node: ImportedNode) -> None:
@@ -128,9 +130,7 @@ def declare_states(builder: GraphBuilder) -> None:
     for pair in builder.model.states:
         past, present = builder.imported(pair.past), builder.imported(pair.present)
         rows = past.shape[pair.axis]
-        tensor = Tensor(
-            pair.past, present.shape, present.dtype, Role.STATE, resident_rows=(pair.axis, rows)
-        )
+        tensor = Tensor(pair.past, present.shape, present.dtype, Role.STATE, resident_rows=(pair.axis, rows))
         whole = builder.store(tensor)
         builder.values[pair.past] = whole.seen(_rows(present.shape, pair.axis, 0, rows))
         builder.states.append(State(pair.past, pair.present, tensor.name, pair.axis))

@@ -120,7 +120,9 @@ def mean(builder: GraphBuilder, node: ImportedNode) -> None:
     body = Body(2)
     cast_to(body, body.add("Mul", wide, 0, 1), wide, output.dtype)
     scale = builder.scalar(1 / count, wide)
-    builder.values[output.name] = over_dimensions(builder, node, output.name, [summed, scale], body, output.shape)
+    builder.values[output.name] = over_dimensions(
+        builder, node, output.name, [summed, scale], body, output.shape
+    )
 
 
 def dequantise(builder: GraphBuilder, node: ImportedNode) -> None:
@@ -163,7 +165,11 @@ def _is_zero(builder: GraphBuilder, node: ImportedNode) -> bool:
 
 
 def _quantisation(
-    builder: GraphBuilder, node: ImportedNode, values: Sequence[Value], body: Body, bounds: Sequence[Value] = ()
+    builder: GraphBuilder,
+    node: ImportedNode,
+    values: Sequence[Value],
+    body: Body,
+    bounds: Sequence[Value] = (),
 ) -> None:
     nest = builder.nest(node)
     operands = replace(nest, operands=nest.operands[: len(values)])

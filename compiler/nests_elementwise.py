@@ -62,18 +62,14 @@ def extremum_index(node: ImportedNode, tensors: Tensors) -> LoopNest:
     loops = Loops()
     shape = shape_of(node, tensors, 0)
     chosen = positive_axis(integer(node, "axis", 0), len(shape))
-    operand = [
-        loops.add(f"d{axis}", extent, whole=axis == chosen) for axis, extent in enumerate(shape)
-    ]
+    operand = [loops.add(f"d{axis}", extent, whole=axis == chosen) for axis, extent in enumerate(shape)]
     return loops.nest([tuple(operand)], [_kept(operand, (chosen,), integer(node, "keepdims", 1))])
 
 
 def _kept(operand: list[Axis], axes: tuple[int, ...], keep: int) -> tuple[Axis, ...]:
     """The result's map: reduced dimensions have extent 1, or are gone."""
     return tuple(
-        Axis() if axis in axes else entry
-        for axis, entry in enumerate(operand)
-        if keep or axis not in axes
+        Axis() if axis in axes else entry for axis, entry in enumerate(operand) if keep or axis not in axes
     )
 
 

@@ -117,9 +117,7 @@ def constant_input(node: ImportedNode, tensors: Tensors, position: int) -> np.nd
     return tensor.constant
 
 
-def parameter(
-    node: ImportedNode, tensors: Tensors, name: str, position: int
-) -> tuple[int, ...] | None:
+def parameter(node: ImportedNode, tensors: Tensors, name: str, position: int) -> tuple[int, ...] | None:
     """A list of integers that is attribute `name` in old opsets and input `position` in new ones."""
     if has_input(node, position):
         return tuple(int(value) for value in constant_input(node, tensors, position).ravel())

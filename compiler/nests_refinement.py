@@ -1,7 +1,7 @@
 """The common refinement of dimensions: factors of which two shapes are both products, major first.
 
-    [6, 4] and [2, 12]: cumulative products 6, 24 and 2, 24, together 2, 6, 24
-    so the factors are 2, 3, 4:  6 = 2 x 3,  4 = 4,  2 = 2,  12 = 3 x 4
+[6, 4] and [2, 12]: cumulative products 6, 24 and 2, 24, together 2, 6, 24
+so the factors are 2, 3, 4:  6 = 2 x 3,  4 = 4,  2 = 2,  12 = 3 x 4
 """
 
 from collections.abc import Sequence

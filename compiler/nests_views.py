@@ -33,7 +33,9 @@ def reshape(node: ImportedNode, tensors: Tensors) -> LoopNest:
         before, after = old[group.old_first : group.old_last], new[group.new_first : group.new_last]
         refined = refine([before, after])
         if refined is None:
-            operand += [loops.add(f"i{len(operand) + i}", extent, whole=True) for i, extent in enumerate(before)]
+            operand += [
+                loops.add(f"i{len(operand) + i}", extent, whole=True) for i, extent in enumerate(before)
+            ]
             result += [loops.add(f"o{len(result) + i}", extent, whole=True) for i, extent in enumerate(after)]
             continue
         parts = [loops.add(f"d{len(loops.factors)}", extent) for extent in refined]
@@ -80,7 +82,9 @@ def tile(node: ImportedNode, tensors: Tensors) -> LoopNest:
     loops = Loops()
     shape = shape_of(node, tensors, 0)
     operand, result = [], []
-    for axis, (extent, repeats) in enumerate(zip(shape, constant_input(node, tensors, 1).tolist(), strict=True)):
+    for axis, (extent, repeats) in enumerate(
+        zip(shape, constant_input(node, tensors, 1).tolist(), strict=True)
+    ):
         repeat, inside = loops.add(f"repeat{axis}", repeats), loops.add(f"d{axis}", extent)
         operand.append(inside)
         result.append(loops.product((repeat, inside), (repeats, extent)))
