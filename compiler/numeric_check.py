@@ -9,7 +9,7 @@ from chiplan.runtime_sim import Execution, Interpreter, TileExecution, execute, 
 from .imported import ImportedModel
 from .importer import import_model
 from .numeric_error import largest, relative_error, worst_output
-from .numeric_reference import TOLERANCES, Arrays, Reference, Weights, in_graph_types
+from .numeric_reference import Arrays, Reference, Weights, in_graph_types
 from .reference_inputs import random_inputs
 
 _MOST_MICRO_BATCHES = 3
@@ -34,13 +34,16 @@ class Divergence:
 
 @dataclass(frozen=True)
 class NumericsReport:
-    """max_error: over all outputs and micro-batches, relative to each output's scale."""
+    """max_error: over all outputs and micro-batches, relative to each output's scale.
+    cast_error: how far the reference, cast to the plan's precision, is from the model file; that is
+    what the precision costs, and no fault of the plan. None where it was not found out."""
 
     ok: bool
     max_error: float
     tolerance: float
     micro_batches: int
     first_divergence: Divergence | None = None
+    cast_error: float | None = None
 
 
 class _Check:
@@ -108,11 +111,10 @@ class _Check:
 
 def import_for_plan(plan: Plan, model_path: Path) -> ImportedModel:
     """The plan's model, bound as it was compiled. Raises Incomparable (`other_model`) for another one."""
-    options = dict(plan.options)
+    # The bindings alone fix every shape; --sequence would be refused by a model without that axis.
     prefix = "bind "
-    bind = {key[len(prefix) :]: int(value) for key, value in options.items() if key.startswith(prefix)}
-    context = int(options["context"]) if "context" in options else None
-    imported = import_model(model_path, batch=plan.batch, sequence=plan.sequence, context=context, bind=bind)
+    bind = {name[len(prefix) :]: int(value) for name, value in plan.options if name.startswith(prefix)}
+    imported = import_model(model_path, bind=bind)
     if imported.fingerprint != plan.model_fingerprint:
         message = (
             f"the plan was made from another model than {model_path.name}: fingerprint "
@@ -132,13 +134,13 @@ def check_numerics(
     Raises Incomparable when MODEL is not the plan's, BadInput when it has no weights or cannot run.
     """
     reference = Reference(model_path, imported or import_for_plan(plan, model_path), plan.precision)
-    tolerance = TOLERANCES[reference.kind]
+    tolerance = reference.tolerance
     in_flight = -(-int(plan.latency) // max(1, int(plan.interval)))
     copies = plan.users if plan.graph.states else in_flight
     count = min(copies + 1, _MOST_MICRO_BATCHES)
     inputs = [random_inputs(reference.imported, seed + n) for n in range(count)]
     error, name = reference.import_error(inputs[0])
-    if error > TOLERANCES[reference.own_kind]:
+    if error > reference.own_tolerance:
         message = f"the imported graph does not compute the model's {name}: a fault of the importer"
         return NumericsReport(False, error, tolerance, count, Divergence(message, name, error))
     wanted = reference.outputs(inputs)
@@ -147,4 +149,5 @@ def check_numerics(
     errors = [worst_output(found, right)[0] for found, right in zip(execution.outputs, wanted, strict=True)]
     wrong = [n for n, error in enumerate(errors) if not error <= tolerance]
     divergence = check.explain(inputs, wanted, wrong[0]) if wrong else None
-    return NumericsReport(not wrong, max(errors), tolerance, count, divergence)
+    cast_error = reference.cast_error(inputs[0], wanted[0])
+    return NumericsReport(not wrong, max(errors), tolerance, count, divergence, cast_error)
