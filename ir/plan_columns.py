@@ -17,10 +17,12 @@ Layout: TypeAlias = tuple[tuple[str, str], ...]
 """(field, numpy type string) of every column of a group."""
 
 TILES: Layout = (
-    ("operator", "<i4"), ("tile", "<i4"), ("unit", "|u1"), ("instance", "<i2"), ("start", "<i8"), ("end", "<i8"),
+    ("operator", "<i4"), ("tile", "<i4"), ("unit", "|u1"), ("instance", "<i2"), ("start", "<i8"),
+    ("end", "<i8"),
 )  # fmt: skip
 TRANSFERS: Layout = (
-    ("tensor", "<i4"), ("source", "<i4"), ("destination", "<i4"), ("first", "<i8"), ("last", "<i8"), ("start", "<i8"),
+    ("tensor", "<i4"), ("source", "<i4"), ("destination", "<i4"), ("first", "<i8"), ("last", "<i8"),
+    ("start", "<i8"),
 )  # fmt: skip
 HOPS: Layout = (("transfer", "<i4"), ("hop", "<i4"), ("link", "<i4"), ("start", "<i8"), ("end", "<i8"))
 BUFFERS: Layout = (

@@ -75,15 +75,16 @@ def write_plan(plan: Plan, path: str | Path) -> str:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(beside, 0o666 & ~_creation_mask())
-        os.replace(beside, path)
+        beside.chmod(0o666 & ~_creation_mask())
+        beside.replace(path)
     except BaseException:
         with suppress(OSError):
-            os.unlink(beside)
+            beside.unlink()
         raise
 
 
