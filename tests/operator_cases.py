@@ -111,7 +111,8 @@ def broadcastable(draw: Draw, extents: Sequence[int]) -> tuple[int, ...]:
 
 BOOLEAN = {"And": 2, "Or": 2, "Xor": 2, "Not": 1}
 BINARY = {
-    "Add", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mul", "Pow", "Sub",
+    "Add", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mul", "Pow",
+    "Sub",
 }  # fmt: skip
 
 
