@@ -70,7 +70,9 @@ def make_model(kind: str, sizes: dict[str, Any], *, weights: bool = True, dtype:
         if weights:
             return family(made).eval()
         with no_init_weights():
-            return _weightless(family(made).eval())
+            model = family(made).eval()
+        model.tie_weights()
+        return _weightless(model)
     finally:
         torch.set_default_dtype(default)
 
