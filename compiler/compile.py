@@ -12,7 +12,7 @@ from .fusion import fuse_vector_chains
 from .imported import ImportedModel
 from .importer import import_model
 from .plan_build import build_buffers, build_stages, build_transfers
-from .planner import Options, Planner, check_options, silent
+from .planner import Options, Planner, check_options, silent, stated_latency
 from .precision import apply_precision, default_precision
 from .rewrites import simplify_graph
 from .tile_choice import tile_graph
@@ -92,7 +92,7 @@ def plan_model(
         transfers=transfers,
         hops=hops,
         buffers=build_buffers(graph, found.stages, found.schedule, target, options.users, names),
-        latency=Cycle(found.schedule.latency),
+        latency=Cycle(stated_latency(graph, found.schedule, options.users)),
         interval=Cycle(found.schedule.interval),
         users=options.users,
         batch=imported.batch,

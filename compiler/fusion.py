@@ -22,7 +22,7 @@ class _Group:
     writes: set[str] = field(default_factory=set)
 
 
-_UNFUSED = frozenset({"TopKValues", "TopKIndices", "CumSum", "ArgMax"})
+_UNFUSED = frozenset({"TopKValues", "TopKIndices", "CumSum", "ArgMax", "ArgMin"})
 
 
 def fuse_vector_chains(graph: Graph, chained: int) -> Graph:

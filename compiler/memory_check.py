@@ -1,7 +1,5 @@
 """Why a model does not fit, said before or after the solver, with what is missing."""
 
-from collections.abc import Sequence
-
 from chiplan.ir import Graph, Infeasible, Problem, Role, Target
 from chiplan.partitioner import PartitionProblem
 
@@ -46,9 +44,10 @@ def refuse_memory(problem: PartitionProblem, smallest: int | None, target: Targe
     reserve = target.chip.usable_bytes - problem.capacity
     needed, available = total + reserve * problem.stages, target.chip.usable_bytes * problem.stages
     cure = (
-        f"The smallest number of chips that fits is {smallest}."
+        f"The smallest number of chips that fits is {smallest}"
+        + (f", but {target.name} has {target.topology.chips}." if smallest > target.topology.chips else ".")
         if smallest is not None
-        else f"It does not fit on any number of chips of {target.name} that was tried, one chip a stage."
+        else "No number of chips fits, one chip a stage: use a smaller --batch, --sequence or --precision."
     )
     message = (
         f"{problem.stages} chips of {target.name} hold {megabytes(available)}; weights and states take "
@@ -59,8 +58,3 @@ def refuse_memory(problem: PartitionProblem, smallest: int | None, target: Targe
     return Infeasible(
         Problem("sram_too_small", message, needed=needed, available=available, smallest_chips=smallest)
     )
-
-
-def largest_residents(problem: PartitionProblem, count: int = 3) -> Sequence[int]:
-    """Sizes of the largest resident tensors, bytes."""
-    return sorted((resident.nbytes for resident in problem.resident), reverse=True)[:count]

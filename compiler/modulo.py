@@ -87,7 +87,8 @@ def compact(ready: np.ndarray, durations: np.ndarray) -> np.ndarray:
     too short for anybody else.
     """
     before = np.cumsum(durations) - durations
-    return np.maximum(ready, int((ready - before).max()) + before)
+    delayed: np.ndarray = np.maximum(ready, int((ready - before).max()) + before)
+    return delayed
 
 
 def place_in_order(table: ModuloTable, ready: np.ndarray, durations: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import NoReturn
 
 from chiplan.ir import BadInput, Bound, Certificate, Graph, Problem, Role, Target
@@ -42,6 +43,14 @@ _STRETCHES = (
     2.0,
     4.0,
 )
+
+
+_BISECTIONS = 3
+_ENDLESS = 1 << 40
+"""An interval in which no two micro-batches can meet."""
+
+_MOST_CHIPS = 128
+"""How many chips a refusal looks at before it says that no number fits."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ class Planner:
         self.progress = progress
         self.chips = options.chips or target.topology.chips
         self.router = Router(target.topology)
+        self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
 
     def run(self) -> Planned:
         check_tables(self.graph, self.target)
@@ -127,20 +137,25 @@ class Planner:
                 shortage = error
                 continue
             planned = self._planned(built, cuts, stages, placement, schedule)
-            found.append((self._merit(planned), planned))
+            found.append((self._merit(schedule, len(stages)), planned))
         if not found and shortage is not None:
             raise shortage
         return min(found, key=lambda pair: pair[0])[1]
 
-    def _merit(self, planned: Planned) -> tuple[int, int, int]:
+    def _pace(self, schedule: Schedule) -> int:
+        """Cycles a micro-batch in the long run: a user's next one waits for the last one's end."""
+        waiting = ceil(schedule.latency / self.options.users) if self.graph.states else 0
+        return max(schedule.interval, waiting)
+
+    def _merit(self, schedule: Schedule, chips: int) -> tuple[int, int, int]:
         """Smaller is better, in the order that the objective asks for."""
-        figures = {
-            "throughput": planned.schedule.interval,
-            "latency": planned.schedule.latency,
-            "chips": len(planned.stages),
+        pace, latency = self._pace(schedule), schedule.latency
+        orders = {
+            "throughput": (pace, latency, chips),
+            "latency": (latency, pace, chips),
+            "chips": (chips, pace, latency),
         }
-        first = figures.pop(self.options.objective)
-        return (first, *figures.values())
+        return orders[self.options.objective]
 
     def _problem(self, reserve: int, chips: int | None = None) -> GraphProblem:
         return build_problem(
@@ -164,7 +179,7 @@ class Planner:
         )
 
     def _refuse(self, built: GraphProblem) -> NoReturn:
-        wider = replace(built.problem, stages=min(self.target.topology.chips, 4 * self.chips + 8))
+        wider = replace(built.problem, stages=max(_MOST_CHIPS, self.target.topology.chips))
         raise refuse_memory(built.problem, smallest_stage_count(wider), self.target)
 
     def _place(self, built: GraphProblem, cut: tuple[int, ...]) -> tuple[tuple[StageWork, ...], Certificate]:
@@ -178,27 +193,56 @@ class Planner:
         return tuple(StageWork(chip, ops) for chip, ops in zip(chips, operators, strict=True)), certificate
 
     def _schedule(self, stages: Sequence[StageWork]) -> Schedule:
-        """The schedule at the smallest interval that closes and fits into SRAM."""
+        """The best schedule of all intervals worth trying. Raises OutOfSram when none fits."""
+        alone = self._at(stages, _ENDLESS).latency if self.options.objective == "latency" else 0
+        best: Schedule | None = None
         shortage: OutOfSram | None = None
-        names = {name: index for index, name in enumerate(sorted(self.graph.tensors))}
-        wanted = None
-        if self.options.objective == "latency":
-            wanted = self._at(stages, 1 << 40).latency
+        closed, open_below = False, 0
         for interval in self._intervals(stages):
-            self.progress(f"scheduling at an interval of {interval} cycles")
+            if best is not None and self._settled(best, interval, alone):
+                break
             try:
-                schedule = self._at(stages, interval)
-                build_buffers(self.graph, stages, schedule, self.target, self.options.users, names)
+                best = self._better(best, self._fitting(stages, interval), stages)
             except NoRoom:
+                open_below = interval
                 continue
             except OutOfSram as error:
                 shortage = error
                 continue
-            if wanted is None or schedule.latency <= wanted:
-                return schedule
-        if shortage is not None:
+            if not closed and best is not None:
+                best, closed = self._tightened(best, stages, open_below), True
+        if best is None:
+            assert shortage is not None, "some interval closes"
             raise shortage
-        raise AssertionError("no interval closes")
+        return best
+
+    def _settled(self, best: Schedule, interval: int, alone: int) -> bool:
+        """Whether no longer interval can be better: a micro-batch alone is no faster, or the pace is
+        the interval's already."""
+        return best.latency <= alone if self.options.objective == "latency" else interval >= self._pace(best)
+
+    def _tightened(self, best: Schedule, stages: Sequence[StageWork], open_below: int) -> Schedule:
+        """Bisect between the last interval that did not close and the first that did."""
+        low, high = open_below, best.interval
+        for _ in range(_BISECTIONS if open_below else 0):
+            middle = (low + high) // 2
+            try:
+                best, high = self._better(best, self._fitting(stages, middle), stages), middle
+            except (NoRoom, OutOfSram):
+                low = middle
+        return best
+
+    def _better(self, best: Schedule | None, schedule: Schedule, stages: Sequence[StageWork]) -> Schedule:
+        if best is not None and self._merit(best, len(stages)) <= self._merit(schedule, len(stages)):
+            return best
+        return schedule
+
+    def _fitting(self, stages: Sequence[StageWork], interval: int) -> Schedule:
+        """A schedule whose buffers have addresses; raises NoRoom or OutOfSram."""
+        self.progress(f"scheduling at an interval of {interval:,} cycles")
+        schedule = self._at(stages, interval)
+        build_buffers(self.graph, stages, schedule, self.target, self.options.users, self.names)
+        return schedule
 
     def _at(self, stages: Sequence[StageWork], interval: int) -> Schedule:
         return Scheduler(self.graph, self.target, stages, self.tiled, interval, self.router).run()
@@ -247,3 +291,14 @@ def busiest_unit(stages: Sequence[StageWork], tiled: Mapping[int, TiledOperator]
             key = (stage.chip, tiled[index].operator.unit)
             loads[key] = loads.get(key, 0) + tiled[index].work
     return max(loads.values(), default=1)
+
+
+def stated_latency(graph: Graph, schedule: Schedule, users: int) -> int:
+    """The latency that the plan promises.
+
+    When several users wait for their own last micro-batch, starts are offset by the latency as well
+    as by the interval; a latency of whole intervals keeps every offset a whole number of them.
+    """
+    if graph.states and users > 1 and users * schedule.interval < schedule.latency:
+        return ceil(schedule.latency / schedule.interval) * schedule.interval
+    return schedule.latency

@@ -33,7 +33,7 @@ from chiplan.ir import (
     view_shape,
 )
 
-from .graph_edit import sorted_graph
+from .graph_edit import kept_tensors, readers_of, sorted_graph
 
 PRECISIONS = ("model", "fp16", "int8", "w8a16")
 _FP16_LIMIT = float(np.finfo(np.float16).max)
@@ -58,12 +58,49 @@ def apply_precision(graph: Graph, precision: str) -> Graph:
 
 
 def _retype(graph: Graph, dtype: DType) -> Graph:
-    tensors = {name: _retype_tensor(tensor, dtype) for name, tensor in graph.tensors.items()}
-    operators = [
-        replace(op, body=tuple(replace(i, dtype=dtype) if i.dtype.is_float else i for i in op.body))
-        for op in graph.operators
-    ]
-    return sorted_graph(graph, operators, tensors)
+    kept = _angles(graph)
+    tensors = {
+        name: tensor if name in kept else _retype_tensor(tensor, dtype)
+        for name, tensor in graph.tensors.items()
+    }
+    return sorted_graph(graph, [_retype_operator(op, dtype, kept) for op in graph.operators], tensors)
+
+
+def _angles(graph: Graph) -> set[str]:
+    """Tensors that only lead to a sine or cosine.
+
+    They keep their type: next to position 2,048 fp16 knows whole radians alone. The tables that come
+    out, between -1 and 1, are of the precision asked for.
+    """
+    readers, kept = readers_of(graph.operators), kept_tensors(graph)
+    angles: set[str] = set()
+    for operator in reversed(graph.operators):
+        turns = {i.opcode for i in operator.body} & {"Cos", "Sin"}
+        results = {result.tensor for result in operator.results}
+        if operator.unit is Unit.VECTOR and (turns or results <= angles):
+            for operand in operator.operands:
+                ahead = [graph.operators[r] for r in readers[operand.tensor]]
+                if operand.tensor not in kept and all(_leads_to_angles(reader, angles) for reader in ahead):
+                    angles.add(operand.tensor)
+    return angles
+
+
+def _leads_to_angles(operator: Operator, angles: set[str]) -> bool:
+    turns = {i.opcode for i in operator.body} & {"Cos", "Sin"}
+    return operator.unit is Unit.VECTOR and (bool(turns) or {r.tensor for r in operator.results} <= angles)
+
+
+def _retype_operator(operator: Operator, dtype: DType, kept: set[str]) -> Operator:
+    if {result.tensor for result in operator.results} <= kept:
+        return operator
+    body = tuple(replace(i, dtype=dtype) if i.dtype.is_float else i for i in operator.body)
+    if kept.isdisjoint(operand.tensor for operand in operator.operands):
+        return replace(operator, body=body)
+    # A sine of an angle: computed in the angle's type, then rounded.
+    wide = operator.body
+    last = Instruction("Cast", (len(operator.operands) + len(wide) - 1,), dtype)
+    results = tuple(replace(result, value=len(wide)) for result in operator.results)
+    return replace(operator, body=(*wide, last), results=results)
 
 
 def _retype_tensor(tensor: Tensor, dtype: DType) -> Tensor:

@@ -79,7 +79,9 @@ def _streaming_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: C
     ]
     cut = tuple(f for f in range(len(extents)) if f not in uncut)
     per_cycle = _elements_per_cycle(operator, tensors, chip)
-    cycles = ceil(prod(e for e, f in zip(extents, operator.factors, strict=True) if not f.gathered) / per_cycle)
+    cycles = ceil(
+        prod(e for e, f in zip(extents, operator.factors, strict=True) if not f.gathered) / per_cycle
+    )
     wanted = min(_LONGEST, max(_SHORTEST, ceil(cycles / _PIECES)))
     blocks = list(extents)
     streamed = [f for f in uncut if not operator.factors[f].gathered]

@@ -97,7 +97,10 @@ def _crossing_at(problem: PartitionProblem) -> np.ndarray:
 
 def _allowed_segments(problem: PartitionProblem, load: int, fill: int) -> np.ndarray:
     """Whether items [i, j) may be one stage, bool[items + 1, items + 1]."""
-    extra = sum((np.array(entry.work) for entry in problem.recomputed), np.zeros(problem.work.shape[1], dtype=np.int64))
+    extra = sum(
+        (np.array(entry.work) for entry in problem.recomputed),
+        np.zeros(problem.work.shape[1], dtype=np.int64),
+    )
     zero = np.zeros((1, problem.work.shape[1]), dtype=np.int64)
     total = np.concatenate([zero, np.cumsum(problem.work, axis=0)])
     loads = (total[None, :, :] - total[:, None, :] + extra).max(axis=2)

@@ -32,20 +32,33 @@ class Solution:
         return int(self.solver.value(expression))
 
 
-def solve(model: CpModel, problem: str, deterministic_limit: float, *, minimising: bool = True) -> Solution:
+def solve(
+    model: CpModel,
+    problem: str,
+    deterministic_limit: float,
+    *,
+    minimising: bool = True,
+    known: int | None = None,
+) -> Solution:
     """Solve with a fixed seed, a fixed number of interleaved workers and a deterministic limit, so that
-    the same model gives the same answer on every machine."""
+    the same model gives the same answer on every machine.
+
+    `known` is the objective of a solution that the caller has already; the certificate speaks of it
+    when the limit comes before the solver's own.
+    """
     solver = cp_model.CpSolver()
     solver.parameters.random_seed = 1
-    solver.parameters.num_workers = 4
+    solver.parameters.num_workers = 2
     solver.parameters.interleave_search = True
     solver.parameters.max_deterministic_time = deterministic_limit
     status = solver.solve(model)
     found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
-    objective = round(solver.objective_value) if found and minimising else 0
-    bound = round(solver.best_objective_bound) if minimising and status != cp_model.INFEASIBLE else 0
-    gap = (objective - bound) / max(1, bound) if found else float("inf")
-    certificate = Certificate(
-        problem, _STATUS[status], objective, bound, gap, round(solver.response_proto.deterministic_time, 6)
-    )
+    if not found and known is not None:
+        name, objective = "feasible", known
+    else:
+        name, objective = _STATUS[status], round(solver.objective_value) if found and minimising else 0
+    bound = max(0, round(solver.best_objective_bound)) if minimising and status != cp_model.INFEASIBLE else 0
+    gap = (objective - bound) / max(1, bound)
+    spent = round(solver.response_proto.deterministic_time, 6)
+    certificate = Certificate(problem, name, objective, bound, gap, spent)
     return Solution(solver, certificate, found)

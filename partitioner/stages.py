@@ -18,10 +18,10 @@ import numpy as np
 from chiplan.ir import Certificate
 
 from .in_order import cheapest_in_order, cut_in_order, least_load, smallest_in_order
-from .problem import PartitionProblem
+from .problem import Carried, PartitionProblem
 from .solver import CpModel, IntVar, LinearExpr, Solution, solve
 
-_LIMIT, _TIE_LIMIT = 4.0, 0.3
+_LIMIT, _TIE_LIMIT = 4.0, 0.7
 """Deterministic time of one solver call, in the solver's units (roughly seconds), for what is asked
 and for what breaks ties."""
 
@@ -48,7 +48,7 @@ def stage_load(problem: PartitionProblem, stage: Sequence[int]) -> int:
     stages = np.asarray(stage)
     load = np.zeros((problem.stages, problem.work.shape[1]), dtype=np.int64)
     np.add.at(load, stages, problem.work)
-    for index, used in enumerate(_recomputed_on(problem, stages)):
+    for index, used in enumerate(recomputed_on(problem, stage)):
         load[sorted(used)] += np.array(problem.recomputed[index].work)
     crossed = np.zeros(problem.stages, dtype=np.int64)
     for carried in problem.carried:
@@ -57,13 +57,21 @@ def stage_load(problem: PartitionProblem, stage: Sequence[int]) -> int:
     return max(int(load.max(initial=0)), ceil(int(crossed.max(initial=0)) / problem.link_ways))
 
 
-def _recomputed_on(problem: PartitionProblem, stages: np.ndarray) -> list[set[int]]:
+def link_cycles_crossed(problem: PartitionProblem, stage: Sequence[int]) -> int:
+    """Link cycles of all tensors, once for every stage boundary that they cross."""
+    return sum(
+        carried.cycles * (max(stage[consumer] for consumer in carried.consumers) - stage[carried.producer])
+        for carried in problem.carried
+    )
+
+
+def recomputed_on(problem: PartitionProblem, stage: Sequence[int]) -> list[set[int]]:
     """Stages that execute each recomputed operator. Cones refer to later entries' users, so the list is
     walked from the last operator back."""
     used: list[set[int]] = [set() for _ in problem.recomputed]
     for index in reversed(range(len(problem.recomputed))):
         entry = problem.recomputed[index]
-        used[index] = {int(stages[item]) for item in entry.items}
+        used[index] = {stage[item] for item in entry.items}
         for cone in entry.cones:
             used[index] |= used[cone]
     return used
@@ -73,7 +81,10 @@ class StageModel:
     """The CP-SAT model of a problem, with windows that keep every cut of load <= `ceiling`."""
 
     def __init__(
-        self, problem: PartitionProblem, hint: Sequence[int] | None, ceiling: int | None,
+        self,
+        problem: PartitionProblem,
+        hint: Sequence[int] | None,
+        ceiling: int | None,
         fill: int | None = None,
     ) -> None:
         self.problem, self.model = problem, CpModel()
@@ -88,7 +99,7 @@ class StageModel:
         self._add_residents()
         self.crossed = self._add_crossings()
         if hint is not None:
-            self._hint(hint)
+            self._add_hint(hint)
 
     def _steps(self, item: int, first: int, last: int) -> list[LinearExpr]:
         """y[item, s] for s in -1 .. stages - 1 (index s + 1): constants outside the window."""
@@ -111,7 +122,7 @@ class StageModel:
                     self.model.add(early <= late)
 
     def _add_loads(self) -> None:
-        recomputed = self._recomputed_literals()
+        self.recomputed = self._recomputed_literals()
         self.loads: list[list[list[LinearExpr]]] = []
         for stage in range(self.problem.stages):
             self.loads.append([])
@@ -123,7 +134,7 @@ class StageModel:
                 ]
                 terms += [
                     entry.work[unit] * literals[stage]
-                    for entry, literals in zip(self.problem.recomputed, recomputed, strict=True)
+                    for entry, literals in zip(self.problem.recomputed, self.recomputed, strict=True)
                     if entry.work[unit]
                 ]
                 self.loads[stage].append(terms)
@@ -137,8 +148,8 @@ class StageModel:
             for terms in self.loads[stage]:
                 self.model.add(sum(terms) <= room)
 
-    def _recomputed_literals(self) -> list[list[LinearExpr]]:
-        literals: list[list[LinearExpr]] = []
+    def _recomputed_literals(self) -> list[list[IntVar]]:
+        literals: list[list[IntVar]] = []
         for index, _ in enumerate(self.problem.recomputed):
             literals.append([self.model.new_bool_var(f"r{index}.{s}") for s in range(self.problem.stages)])
         for index, entry in enumerate(self.problem.recomputed):
@@ -150,6 +161,7 @@ class StageModel:
         return literals
 
     def _add_residents(self) -> None:
+        self.held: list[tuple[IntVar, tuple[int, ...], int]] = []
         for stage in range(self.problem.stages):
             terms: list[LinearExpr] = []
             for index, resident in enumerate(self.problem.resident):
@@ -157,12 +169,14 @@ class StageModel:
                     terms.append(resident.nbytes * self.on(resident.items[0], stage))
                     continue
                 held = self.model.new_bool_var(f"m{index}.{stage}")
+                self.held.append((held, resident.items, stage))
                 for item in resident.items:
                     self.model.add(held >= self.on(item, stage))
                 terms.append(resident.nbytes * held)
             self.model.add(sum(terms) <= self.problem.capacity)
 
     def _add_crossings(self) -> LinearExpr:
+        self.crossings: list[tuple[IntVar, Carried, int]] = []
         total: list[LinearExpr] = []
         for stage in range(self.problem.stages - 1):
             here: list[LinearExpr] = []
@@ -173,6 +187,7 @@ class StageModel:
                 if not open_ends or (isinstance(made, int) and made == 0):
                     continue
                 crosses = self.model.new_bool_var(f"c{index}.{stage}")
+                self.crossings.append((crosses, carried, stage))
                 for end in open_ends:
                     self.model.add(crosses >= made - end)
                 here.append(carried.cycles * crosses)
@@ -180,11 +195,21 @@ class StageModel:
             total += here
         return sum(total)
 
-    def _hint(self, hint: Sequence[int]) -> None:
+    def _add_hint(self, hint: Sequence[int]) -> None:
+        """Hint every variable: an incomplete hint is a suggestion, a complete one an incumbent."""
+        self.model.add_hint(self.load, max(least_load(self.problem), stage_load(self.problem, hint)))
+        for variable, items, stage in self.held:
+            self.model.add_hint(variable, int(any(hint[item] == stage for item in items)))
+        for variable, carried, stage in self.crossings:
+            last = max(hint[consumer] for consumer in carried.consumers)
+            self.model.add_hint(variable, int(hint[carried.producer] <= stage < last))
+        for variables, used in zip(self.recomputed, recomputed_on(self.problem, hint), strict=True):
+            for stage, variable in enumerate(variables):
+                self.model.add_hint(variable, int(stage in used))
         for item, steps in enumerate(self.before):
-            for stage, variable in enumerate(steps[1:]):
-                if isinstance(variable, IntVar):
-                    self.model.add_hint(variable, int(hint[item] <= stage))
+            for stage, step in enumerate(steps[1:]):
+                if isinstance(step, IntVar):
+                    self.model.add_hint(step, int(hint[item] <= stage))
 
     def cut(self, solution: Solution) -> tuple[int, ...]:
         """Stage of every item in a solution."""
@@ -237,7 +262,8 @@ def _cut_for_interval(problem: PartitionProblem) -> StageCuts | None:
             continue
         model = StageModel(problem, hint or cut, load, fill)
         model.model.minimize(model.crossed)
-        shorter = solve(model.model, f"stages: link cycles at that interval, filled to {filled:.0%}", _TIE_LIMIT)
+        name = f"stages: link cycles at that interval, filled to {filled:.0%}"
+        shorter = solve(model.model, name, _TIE_LIMIT, known=link_cycles_crossed(problem, hint or cut))
         certificates.append(shorter.certificate)
         cuts.append(_without_empty(model.cut(shorter) if shorter.found else hint or cut))
     return StageCuts(tuple(dict.fromkeys(cuts)), proof.bound, tuple(certificates))

@@ -14,7 +14,7 @@ from chiplan.partitioner import (
     cut_stages,
     smallest_stage_count,
 )
-from chiplan.partitioner.stages import stage_load
+from chiplan.partitioner.stages import link_cycles_crossed, stage_load
 
 
 @st.composite
@@ -44,13 +44,6 @@ def problems(draw: st.DrawFn, objective: str) -> PartitionProblem:
     return PartitionProblem(work, tuple(carried), tuple(resident), recomputed, stages, capacity, 2, objective)
 
 
-def crossings(problem: PartitionProblem, stage: tuple[int, ...]) -> int:
-    return sum(
-        carried.cycles * (max(stage[c] for c in carried.consumers) - stage[carried.producer])
-        for carried in problem.carried
-    )
-
-
 def allowed_cuts(problem: PartitionProblem) -> list[tuple[int, ...]]:
     cuts = []
     for stage in product(range(problem.stages), repeat=problem.items):
@@ -73,9 +66,9 @@ def test_the_interval_is_the_smallest_and_then_the_link_cycles(problem: Partitio
         assert found is None
         return
     assert found is not None
-    best = min((stage_load(problem, cut), crossings(problem, cut)) for cut in cuts)
+    best = min((stage_load(problem, cut), link_cycles_crossed(problem, cut)) for cut in cuts)
     first = found.cuts[0]
-    assert (stage_load(problem, first), crossings(problem, first)) == best
+    assert (stage_load(problem, first), link_cycles_crossed(problem, first)) == best
     assert found.bound == best[0]
     assert set(found.cuts) <= set(cuts)
     assert {stage_load(problem, cut) for cut in found.cuts} == {best[0]}
@@ -87,16 +80,13 @@ def test_for_latency_the_link_cycles_come_first(problem: PartitionProblem) -> No
     cuts, found = allowed_cuts(problem), cut_stages(problem)
     if cuts:
         assert found is not None
-        best = min((crossings(problem, cut), stage_load(problem, cut)) for cut in cuts)
-        assert (crossings(problem, found.cuts[0]), stage_load(problem, found.cuts[0])) == best
+        best = min((link_cycles_crossed(problem, cut), stage_load(problem, cut)) for cut in cuts)
+        assert (link_cycles_crossed(problem, found.cuts[0]), stage_load(problem, found.cuts[0])) == best
 
 
 @given(problems("chips"))
 @settings(max_examples=25, deadline=None)
 def test_for_chips_no_smaller_count_fits(problem: PartitionProblem) -> None:
     cuts, count = allowed_cuts(problem), smallest_stage_count(problem)
-    assert count == min(
-        (max(cut) + 1 for cut in cuts if set(cut) == set(range(max(cut) + 1))),
-        default=count if not cuts else 1,
-    )
-    assert (count is None) == (not cuts)
+    full = [max(cut) + 1 for cut in cuts if len(set(cut)) == max(cut) + 1]
+    assert count == min(full, default=None)
