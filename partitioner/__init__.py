@@ -1,8 +1,9 @@
 """Which chip does what: stage cuts and placement, solved with OR-Tools and certified."""
 
+from .in_order import least_load, smallest_in_order
 from .placement import place_stages
 from .problem import Carried, PartitionProblem, Recomputed, Resident
-from .stages import StageCuts, cut_stages, smallest_stage_count
+from .stages import StageCuts, cut_stages, smallest_stage_count, stage_load
 
 __all__ = [
     "Carried",
@@ -11,6 +12,9 @@ __all__ = [
     "Resident",
     "StageCuts",
     "cut_stages",
+    "least_load",
     "place_stages",
+    "smallest_in_order",
     "smallest_stage_count",
+    "stage_load",
 ]
