@@ -1,18 +1,19 @@
 """Proven lower bounds of what a plan can reach, each with what sets it."""
 
 from collections.abc import Mapping
-from math import ceil
+from dataclasses import replace
+from math import ceil, prod
 
-from chiplan.ir import Bound, Graph, Target
-from chiplan.partitioner import PartitionProblem, StageCuts
+from chiplan.ir import Bound, Chip, Graph, Operator, Target, Unit, matrix_rules
+from chiplan.partitioner import PartitionProblem, StageCuts, least_load, smallest_in_order, stage_load
 
 from .partitioning import UNITS, GraphProblem
-from .scheduling import Scheduler, StageWork, start_when_ready
+from .scheduling import Scheduler, StageWork, start_alone
 from .tile_choice import TiledOperator
 
 
 def interval_bounds(
-    graph: Graph, tiled: Mapping[int, TiledOperator], built: GraphProblem, cut: StageCuts
+    graph: Graph, tiled: Mapping[int, TiledOperator], built: GraphProblem, cuts: StageCuts, target: Target
 ) -> tuple[Bound, ...]:
     """interval >= work of a unit kind / chips; >= largest operator; >= best stage cut.
 
@@ -21,29 +22,56 @@ def interval_bounds(
     """
     problem = built.problem
     total = problem.work.sum(axis=0)
-    unit = int(total.argmax())
-    even = ceil(int(total[unit]) / problem.stages)
+    unit = UNITS[int(total.argmax())]
+    even = ceil(int(total.max()) / problem.stages)
     largest = max(range(len(graph.operators)), key=lambda i: tiled[i].work)
-    name = (
-        graph.operators[largest].nodes[0] if graph.operators[largest].nodes else graph.operators[largest].name
-    )
-    return (
+    operator = graph.operators[largest]
+    best = max(cuts.bound, even, tiled[largest].work)
+    bounds = [
+        Bound("interval", even, f"all work of the {unit.value} unit, evenly on {problem.stages} chips"),
         Bound(
-            "interval", even, f"all work of the {UNITS[unit].value} unit, evenly on {problem.stages} chips"
+            "interval",
+            tiled[largest].work,
+            f"the largest operator that one chip runs, {(*operator.nodes, operator.name)[0]}",
         ),
-        Bound("interval", tiled[largest].work, f"the largest operator that one chip runs, {name}"),
-        Bound(
-            "interval", max(cut.bound, even, tiled[largest].work), "the best cut into stages, by the solver"
-        ),
+        Bound("interval", best, f"the best cut into stages, by the solver{_why_uneven(problem, best)}"),
+    ]
+    if unit is Unit.MATRIX:
+        dense = ceil(sum(_dense_cycles(graph, op, target.chip) for op in graph.operators) / problem.stages)
+        bounds.insert(0, Bound("interval", dense, "the multiplications alone, were no weight block padded"))
+    return tuple(bounds)
+
+
+def _dense_cycles(graph: Graph, operator: Operator, chip: Chip) -> float:
+    """Cycles of a matrix operator if its weights filled every block: rows x k x n / block area."""
+    if operator.unit is not Unit.MATRIX:
+        return 0.0
+    area = max(
+        rule.rows * rule.columns / rule.cycles_per_row for rule in matrix_rules(operator, graph.tensors, chip)
     )
+    extents = prod(factor.extent for factor in operator.factors if not factor.gathered)
+    return extents / area / chip.matrix.instances
+
+
+def _why_uneven(problem: PartitionProblem, bound: int) -> str:
+    """What keeps the best cut above an even split, in words."""
+    if bound <= least_load(problem):
+        return ""
+    roomy = replace(problem, capacity=1 << 62)
+    cut = smallest_in_order(roomy)
+    if cut is not None and stage_load(roomy, cut) < bound:
+        return f"; SRAM binds: without its limit {stage_load(roomy, cut):,} cycles would do"
+    return "; operators are not divided"
 
 
 def latency_bound(graph: Graph, target: Target, tiled: Mapping[int, TiledOperator]) -> Bound:
-    """Critical path with unlimited units and free links."""
+    """Critical path when links are free and every operator has its unit to itself, tiles in order."""
     everything = StageWork(0, tuple(range(len(graph.operators))))
-    scheduler = Scheduler(graph, target, [everything], tiled, 1 << 40, place=start_when_ready)
+    scheduler = Scheduler(graph, target, [everything], tiled, 1 << 40, place=start_alone)
     path = scheduler.run().latency
-    return Bound("latency", path, "the critical path through the tiles, with unlimited units and free links")
+    return Bound(
+        "latency", path, "the critical path: each operator alone on its unit, tiles in order, links free"
+    )
 
 
 def memory_bound(problem: PartitionProblem) -> Bound:

@@ -276,7 +276,7 @@ class Planner:
             0.0,
         )
         bounds = (
-            *interval_bounds(self.graph, self.tiled, built, cuts),
+            *interval_bounds(self.graph, self.tiled, built, cuts, self.target),
             latency_bound(self.graph, self.target, self.tiled),
             memory_bound(built.problem),
         )

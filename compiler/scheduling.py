@@ -73,10 +73,16 @@ class ChipState:
         return self.tables[unit]
 
 
+Placer = Callable[[list[ModuloTable], np.ndarray, TiledOperator, int], tuple[np.ndarray, np.ndarray]]
+"""Start cycle and instance of every atom, int64[atoms] each, from the instances' tables, the atoms'
+ready cycles, the operator, and the longest load of any block in the program."""
+
+
 def deal_in_turn(
-    tables: list[ModuloTable], ready: np.ndarray, durations: np.ndarray
+    tables: list[ModuloTable], ready: np.ndarray, tiled: TiledOperator, longest_load: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Start and instance of every atom: dealt in turn, the least busy instance first."""
+    """Atoms are dealt to the instances in turn, the least busy instance first."""
+    durations = tiled.durations(longest_load)
     first = min(range(len(tables)), key=lambda i: tables[i].busy)
     start = np.empty(len(durations), dtype=np.int64)
     for number, table in enumerate(tables):
@@ -87,15 +93,16 @@ def deal_in_turn(
     return start, (np.arange(len(durations)) + first) % len(tables)
 
 
-def start_when_ready(
-    _tables: list[ModuloTable], ready: np.ndarray, _durations: np.ndarray
+def start_alone(
+    tables: list[ModuloTable], ready: np.ndarray, tiled: TiledOperator, _longest_load: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every atom starts as soon as its operands are there: the critical path, with unlimited units."""
-    return ready, np.zeros(len(ready), dtype=np.int64)
-
-
-Placer = Callable[[list[ModuloTable], np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Start cycle and instance of every atom, given the instances' tables, ready cycles and durations."""
+    """Every operator has the unit to itself: what no schedule of these tiles in this order beats."""
+    durations, start = tiled.durations(0), np.empty(len(ready), dtype=np.int64)
+    for number in range(len(tables)):
+        queue = slice(number, None, len(tables))
+        before = np.cumsum(durations[queue]) - durations[queue]
+        start[queue] = np.maximum.accumulate(ready[queue] - before) + before
+    return start, np.arange(len(ready)) % len(tables)
 
 
 class Scheduler:
@@ -149,8 +156,8 @@ class Scheduler:
         need = self._need(tiled, chip)
         atoms_ready = (need.reshape(tiled.offset.shape) - tiled.offset).max(axis=1)
         np.maximum(atoms_ready, tiled.load[:, 0], out=atoms_ready)
-        durations = tiled.durations(state.longest_load if operator.unit is Unit.MATRIX else 0)
-        start, instance = self.place(state.instances(operator.unit), atoms_ready, durations)
+        load = state.longest_load if operator.unit is Unit.MATRIX else 0
+        start, instance = self.place(state.instances(operator.unit), atoms_ready, tiled, load)
         starts = (start[:, None] + tiled.offset).ravel()
         run = tiled.offset.shape[1]
         done = ScheduledOperator(tiled, np.repeat(instance, run), starts, starts + tiled.occupancy.ravel())
