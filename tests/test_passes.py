@@ -8,7 +8,7 @@ import pytest
 from chiplan.compiler.canonical import build_graph
 from chiplan.compiler.compile import prepare_graph
 from chiplan.compiler.importer import import_model
-from chiplan.compiler.reference import random_inputs
+from chiplan.compiler.reference_inputs import random_inputs
 from chiplan.compiler.weights import WeightReader
 from chiplan.ir import Graph
 from chiplan.models import find_model, load_target

@@ -1,0 +1,134 @@
+"""The whole compiler on models that ship: laws of plans, refusals, objectives, users, precisions."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from chiplan.compiler import Compiled, check_numerics, compile_model
+from chiplan.ir import BadInput, Infeasible, plan_bytes
+from chiplan.models import find_model, load_target
+
+
+@cache
+def compiled(name: str, target: str, **options: Any) -> Compiled:
+    return compile_model(find_model(name), target=load_target(target), **options)
+
+
+def bound(plan: Compiled, words: str) -> int:
+    return max(b.value for b in plan.plan.bounds if words in b.binding)
+
+
+@pytest.mark.parametrize("chips", [1, 2, 4])
+@pytest.mark.parametrize(("target", "precision"), [("groq-node", "fp16"), ("tiny-ring", "model")])
+@pytest.mark.parametrize(
+    "name", ["bert-tiny", "gpt2-tiny", "llama-tiny-gqa-past", "vit-tiny", "llama-tiny-gqa-op23"]
+)
+def test_numerics_agree_on_one_two_and_four_chips(name: str, target: str, precision: str, chips: int) -> None:
+    found = compiled(name, target, chips=chips, precision=precision)
+    assert found.report.ok
+    report = check_numerics(found.plan, find_model(name))
+    assert report.ok, report.first_divergence
+
+
+@pytest.mark.parametrize("precision", ["int8", "w8a16"])
+@pytest.mark.parametrize("name", ["gpt2-tiny", "llama-tiny-gqa", "t5-tiny-encoder"])
+def test_numerics_agree_with_quantised_weights(name: str, precision: str) -> None:
+    found = compiled(name, "groq-node", chips=2, precision=precision)
+    report = check_numerics(found.plan, find_model(name))
+    assert report.ok, report.first_divergence
+
+
+@pytest.mark.parametrize("chips", [2, 4, 8])
+@pytest.mark.parametrize("name", ["gpt2", "bert-base"])
+def test_the_interval_is_within_five_per_cent_of_its_bound(name: str, chips: int) -> None:
+    found = compiled(name, "groq-node", chips=chips)
+    assert found.plan.interval <= 1.05 * bound(found, "")
+    assert {c.status for c in found.plan.certificates if c.problem == "stages: interval"} == {"optimal"}
+
+
+def test_bert_large_on_four_chips_is_bound_by_sram_and_within_five_per_cent_of_the_best_cut() -> None:
+    found = compiled("bert-large", "groq-node", chips=4, sequence=384)
+    assert found.plan.interval <= 1.05 * bound(found, "SRAM binds")
+
+
+@pytest.mark.parametrize("name", ["gpt2-tiny", "bert-tiny"])
+def test_more_chips_never_give_a_longer_interval(name: str) -> None:
+    intervals = [compiled(name, "tiny-ring", chips=chips).plan.interval for chips in (1, 2, 3, 4, 8)]
+    assert intervals == sorted(intervals, reverse=True)
+    assert intervals[-1] < intervals[0]
+
+
+def test_objectives_order_what_they_name() -> None:
+    plans = {
+        objective: compiled("gpt2-tiny", "tiny-ring", chips=4, objective=objective).plan
+        for objective in ("throughput", "latency", "chips")
+    }
+    assert plans["throughput"].interval == min(p.interval for p in plans.values())
+    assert plans["latency"].latency == min(p.latency for p in plans.values())
+    assert len(plans["chips"].stages) == 1 < len(plans["throughput"].stages)
+
+
+def test_micro_batches_overlap_inside_a_stage() -> None:
+    plan = compiled("bert-base", "groq-node", chips=2).plan
+    for stage in plan.stages:
+        tiles = stage.program.tiles
+        assert tiles.end.max() - tiles.start.min() > plan.interval
+
+
+@pytest.mark.parametrize("users", [1, 2, 3])
+def test_users_wait_for_their_own_state(users: int) -> None:
+    found = compiled("llama-tiny-gqa-past", "tiny-ring", chips=2, users=users, context=40)
+    plan, finish = found.plan, found.report.finish
+    pace = max(plan.interval, -(-plan.latency // users))
+    assert finish[users] - finish[0] >= plan.latency
+    assert finish[-1] - finish[0] <= pace * len(finish)
+    report = check_numerics(plan, find_model("llama-tiny-gqa-past"))
+    assert report.ok, report.first_divergence
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    target, path = load_target("tiny-ring"), find_model("gpt2-tiny")
+    first, second = (compile_model(path, target=target, chips=3) for _ in range(2))
+    assert plan_bytes(first.plan) == plan_bytes(second.plan)
+
+
+def test_too_few_chips_are_refused_with_the_smallest_number_that_fits() -> None:
+    with pytest.raises(Infeasible) as refusal:
+        compiled("bert-large", "groq-node", chips=2)
+    (problem,) = refusal.value.problems
+    assert problem.smallest_chips == 4
+    assert problem.needed is not None and problem.available is not None
+    assert problem.needed > problem.available
+
+
+def test_tables_that_no_chip_holds_are_named() -> None:
+    with pytest.raises(Infeasible) as refusal:
+        compiled("llama2-7b-decode", "groq-rack")
+    text = str(refusal.value)
+    assert "262.1 MB" in text
+    assert {p.code for p in refusal.value.problems} == {"tensor_too_large"}
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"objective": "speed"}, "unknown_objective"),
+        ({"chips": 0}, "chips_out_of_range"),
+        ({"chips": 9}, "chips_out_of_range"),
+        ({"users": 0}, "users_out_of_range"),
+        ({"precision": "fp4"}, "unknown_precision"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options: dict[str, Any], code: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        compiled("gpt2-tiny", "groq-node", **options)
+    assert [p.code for p in refusal.value.problems] == [code]
+
+
+def test_a_type_without_a_cycle_rule_names_the_operator() -> None:
+    with pytest.raises(BadInput) as refusal:
+        compiled("gpt2-tiny", "groq-node", precision="model")
+    (problem,) = refusal.value.problems
+    assert problem.code == "no_cycle_rule"
+    assert problem.node
