@@ -28,7 +28,8 @@ def row(path: Path, target: str, chips: int, precision: str | None) -> tuple[boo
     plan, seconds = compiled.plan, perf_counter() - begin
     bound = max(b.value for b in plan.bounds if b.quantity == "interval")
     tiles = sum(len(stage.program.tiles.start) for stage in plan.stages)
-    text = f"{seconds:6.2f} {plan.interval:>10,} {plan.interval / bound:6.3f} {tiles:>8,} {len(plan.stages):>2} chips"
+    text = f"{seconds:6.2f} {plan.interval:>10,} {plan.interval / bound:6.3f} {tiles:>8,}"
+    text += f" {len(plan.stages):>2} chips"
     begin = perf_counter()
     try:
         numerics = check_numerics(plan, path)

@@ -166,7 +166,7 @@ class LinkScheduler:
             if limit is None or self._arrival(chunk) < limit:
                 best = chunk
         if best is None:
-            raise NoRoom
+            raise NoRoom(f"the links from chip {source} to chip {destination} are full")
         for link, start in zip(best.links, self.hop_starts(best), strict=True):
             self._table(link).reserve(start, start + slot)
         return best

@@ -13,6 +13,9 @@ import numpy as np
 class NoRoom(Exception):
     """The circle has no gap that is long enough: the interval is too short for this order."""
 
+    def __init__(self, resource: str = "a unit's free gaps are shorter than the next tiles") -> None:
+        super().__init__(resource)
+
 
 class ModuloTable:
     """Busy segments of one resource, half-open, sorted, within [0, interval)."""

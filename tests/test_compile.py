@@ -98,8 +98,7 @@ def test_too_few_chips_are_refused_with_the_smallest_number_that_fits() -> None:
         compiled("bert-large", "groq-node", chips=2)
     (problem,) = refusal.value.problems
     assert problem.smallest_chips == 4
-    assert problem.needed is not None and problem.available is not None
-    assert problem.needed > problem.available
+    assert (problem.needed or 0) > (problem.available or 0) > 0
 
 
 def test_tables_that_no_chip_holds_are_named() -> None:

@@ -1,0 +1,177 @@
+"""Which interval to schedule at: the shortest that closes, or the one that serves the objective best."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from chiplan.ir import Certificate, Graph, Target
+
+from .addresses import OutOfSram
+from .links import Router
+from .modulo import NoRoom
+from .plan_build import build_buffers
+from .scheduling import Schedule, Scheduler, StageWork
+from .tile_choice import TiledOperator
+
+# Intervals that are tried, as fractions over the lower bound: one or two per cent of interval can be
+# what a circle that is full to the last cycle needs to close.
+_STRETCHES = (
+    0.0,
+    0.002,
+    0.005,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.04,
+    0.05,
+    0.07,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+)
+_BISECTIONS = 3
+_ENDLESS = 1 << 40
+"""An interval in which no two micro-batches can meet."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A schedule, and in words what kept a shorter interval from closing ("" when it is the shortest)."""
+
+    schedule: Schedule
+    binding: str
+
+
+class IntervalSearch:
+    """Schedules given stages at several intervals."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        target: Target,
+        tiled: Mapping[int, TiledOperator],
+        objective: str,
+        users: int,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.graph, self.target, self.tiled = graph, target, tiled
+        self.objective, self.users, self.progress = objective, users, progress
+        self.router = Router(target.topology)
+        self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
+
+    def run(self, stages: Sequence[StageWork]) -> Found:
+        """The best schedule of all intervals worth trying. Raises OutOfSram when none fits."""
+        alone = self._at(stages, _ENDLESS).latency if self.objective == "latency" else 0
+        best: Schedule | None = None
+        refusals: dict[int, NoRoom | OutOfSram] = {}
+        for interval in self._intervals(stages):
+            if best is not None and self._settled(best, interval, alone):
+                break
+            found = self._try(stages, interval, refusals)
+            if found is not None and best is None and refusals:
+                found = self._tightened(found, stages, refusals)
+            best = self._better(best, found)
+        if best is None:
+            raise next(refusal for refusal in refusals.values() if isinstance(refusal, OutOfSram))
+        shorter = [interval for interval in refusals if interval < best.interval]
+        return Found(best, self._words(refusals[max(shorter)]) if shorter else "")
+
+    def _try(
+        self, stages: Sequence[StageWork], interval: int, refusals: dict[int, NoRoom | OutOfSram]
+    ) -> Schedule | None:
+        """A schedule whose buffers have addresses, or None and an entry in `refusals`."""
+        self.progress(f"scheduling at an interval of {interval:,} cycles")
+        try:
+            schedule = self._at(stages, interval)
+            build_buffers(self.graph, stages, schedule, self.target, self.users, self.names)
+        except (NoRoom, OutOfSram) as refusal:
+            refusals[interval] = refusal
+            return None
+        return schedule
+
+    def _words(self, refusal: NoRoom | OutOfSram) -> str:
+        if isinstance(refusal, OutOfSram):
+            return f"SRAM binds: {refusal.needed - refusal.available:,} bytes short on chip {refusal.chip}"
+        return str(refusal)
+
+    def _settled(self, best: Schedule, interval: int, alone: int) -> bool:
+        """Whether no longer interval can be better: a micro-batch alone is no faster, or the pace is
+        the interval's already."""
+        return best.latency <= alone if self.objective == "latency" else interval >= self.pace(best)
+
+    def _tightened(
+        self, found: Schedule, stages: Sequence[StageWork], refusals: dict[int, NoRoom | OutOfSram]
+    ) -> Schedule:
+        """Bisect between the last interval that did not close and the first that did."""
+        best, low, high = found, max(refusals), found.interval
+        for _ in range(_BISECTIONS):
+            middle = (low + high) // 2
+            schedule = self._try(stages, middle, refusals) if middle > low else None
+            if schedule is None:
+                low = middle
+            else:
+                best, high = self._better(best, schedule) or best, middle
+        return best
+
+    def _better(self, best: Schedule | None, found: Schedule | None) -> Schedule | None:
+        if best is None or found is None:
+            return best or found
+        return found if self.merit(found) < self.merit(best) else best
+
+    def pace(self, schedule: Schedule) -> int:
+        """Cycles a micro-batch in the long run: a user's next one waits for the last one's end."""
+        waiting = ceil(schedule.latency / self.users) if self.graph.states else 0
+        return max(schedule.interval, waiting)
+
+    def merit(self, schedule: Schedule) -> tuple[int, int]:
+        """Smaller is better, in the order that the objective asks for."""
+        pace, latency = self.pace(schedule), schedule.latency
+        return (latency, pace) if self.objective == "latency" else (pace, latency)
+
+    def _at(self, stages: Sequence[StageWork], interval: int) -> Schedule:
+        return Scheduler(self.graph, self.target, stages, self.tiled, interval, self.router).run()
+
+    def _intervals(self, stages: Sequence[StageWork]) -> Iterator[int]:
+        least = busiest_unit(stages, self.tiled)
+        yield from dict.fromkeys(least + int(least * stretch) for stretch in _STRETCHES)
+        alone, interval = self._at(stages, _ENDLESS).latency + 1, 10 * least
+        while interval < alone:
+            yield interval
+            interval *= 2
+        # A micro-batch that has the chips to itself always closes.
+        yield max(interval, alone)
+
+
+def certify(found: Found, stages: Sequence[StageWork], tiled: Mapping[int, TiledOperator]) -> Certificate:
+    """How far the interval is from what the busiest unit of these stages needs."""
+    least, interval = busiest_unit(stages, tiled), found.schedule.interval
+    problem = "schedule: interval of these stages" + (f"; {found.binding}" if found.binding else "")
+    status = "optimal" if interval == least else "feasible"
+    return Certificate(problem, status, interval, least, (interval - least) / max(1, least), 0.0)
+
+
+def stated_latency(graph: Graph, schedule: Schedule, users: int) -> int:
+    """The latency that the plan promises.
+
+    When several users wait for their own last micro-batch, starts are offset by the latency as well
+    as by the interval; a latency of whole intervals keeps every offset a whole number of them.
+    """
+    if graph.states and users > 1 and users * schedule.interval < schedule.latency:
+        return ceil(schedule.latency / schedule.interval) * schedule.interval
+    return schedule.latency
+
+
+def busiest_unit(stages: Sequence[StageWork], tiled: Mapping[int, TiledOperator]) -> int:
+    """Cycles that the busiest unit instance of any stage needs at the least."""
+    loads: dict[tuple[int, object], int] = {}
+    for stage in stages:
+        for index in stage.operators:
+            key = (stage.chip, tiled[index].operator.unit)
+            loads[key] = loads.get(key, 0) + tiled[index].work
+    return max(1, *loads.values()) if loads else 1
