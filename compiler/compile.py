@@ -11,8 +11,9 @@ from .canonical import build_graph
 from .fusion import fuse_vector_chains
 from .imported import ImportedModel
 from .importer import import_model
+from .interval_search import stated_latency
 from .plan_build import build_buffers, build_stages, build_transfers
-from .planner import Options, Planner, check_options, silent, stated_latency
+from .planner import Options, Planner, check_options, silent
 from .precision import apply_precision, default_precision
 from .rewrites import simplify_graph
 from .tile_choice import tile_graph
