@@ -11,6 +11,7 @@ from .canonical import build_graph
 from .fusion import fuse_vector_chains
 from .imported import ImportedModel
 from .importer import import_model
+from .indexed_loads import index_weight_loads
 from .interval_search import stated_latency
 from .plan_build import build_buffers, build_stages, build_transfers
 from .planner import Options, Planner, check_options, silent
@@ -64,7 +65,7 @@ def compile_model(
 
 def prepare_graph(graph: Graph, precision: str, target: Target) -> Graph:
     """Types fixed, work removed, chains fused: the operators that are planned."""
-    graph = simplify_graph(apply_precision(graph, precision))
+    graph = simplify_graph(apply_precision(index_weight_loads(graph), precision))
     return fuse_vector_chains(graph, target.chip.vector.chained)
 
 

@@ -122,7 +122,9 @@ class _OperatorExport:
 
     def run(self, operands: list[Value]) -> list[Value]:
         """The value of every result, with the dimensions of its box."""
-        moves = any(instruction.opcode in MEMORY_NODES for instruction in self._operator.body)
+        moves = self._operator.unit is not Unit.MATRIX and any(
+            instruction.opcode in MEMORY_NODES for instruction in self._operator.body
+        )
         values = operands if moves else [
             Value(self._aligned(value.name, operand.axes), value.dtype)
             for value, operand in zip(operands, self._operator.operands, strict=True)
@@ -154,11 +156,13 @@ class _OperatorExport:
 
     def _instruction(self, instruction: Instruction, inputs: list[Value]) -> str:
         opcode, wanted = instruction.opcode, instruction.dtype
+        if self._operator.unit is Unit.MATRIX:
+            if opcode == "Gather":
+                return self._selected(instruction, inputs)
+            return self._contraction(inputs, wanted)
         if opcode in MEMORY_NODES:
             made = MEMORY_NODES[opcode](self._nodes, instruction, [value.name for value in inputs])
             return self._nodes.one("Cast", [made], to=onnx_type(wanted))
-        if self._operator.unit is Unit.MATRIX:
-            return self._contraction(inputs)
         if opcode not in _KEEPS_INPUT_TYPES:
             inputs = [Value(self._nodes.cast(value.name, value.dtype, wanted), wanted) for value in inputs]
         names = [value.name for value in inputs]
@@ -188,24 +192,42 @@ class _OperatorExport:
         indices = self._nodes.constant(np.array(axes, dtype=np.int64))
         return self._nodes.one(instruction.opcode, [name, indices], keepdims=1)
 
-    def _contraction(self, inputs: list[Value]) -> str:
+    def _selected(self, gather: Instruction, inputs: list[Value]) -> str:
+        """The blocks of a table that an index selects, one axis a factor: a Gather by the flat index,
+        whose axis is then taken apart into the index's own."""
+        nodes, extents = self._nodes, self._extents
+        axes = [self._operator.operands[i].axes for i in gather.inputs]
+        table, index = ({f for f in held if f is not None} for held in axes)
+        (gathered,) = (f for f, factor in enumerate(self._operator.factors) if factor.gathered)
+        name = nodes.one("Gather", [inputs[0].name, nodes.reshape(inputs[1].name, (-1,))], axis=gathered)
+        name = nodes.transpose(name, [gathered, *(f for f in range(len(extents)) if f != gathered)])
+        order = [f for held in (index, table - {gathered}) for f in range(len(extents)) if f in held]
+        name = nodes.reshape(name, tuple(extents[f] for f in order))
+        name = nodes.transpose(name, [order.index(f) for f in sorted(order)])
+        return nodes.reshape(name, tuple(n if f in order else 1 for f, n in enumerate(extents)))
+
+    def _contraction(self, inputs: list[Value], wanted: DType) -> str:
         nodes, streamed, stationary = self._nodes, inputs[0], inputs[1].name
         batch, rows, columns, reduced = matrix_factors(self._operator)
+        gathered = tuple(f for f, factor in enumerate(self._operator.factors) if factor.gathered)
         if len(inputs) == 3:
             scales = nodes.cast(inputs[2].name, inputs[2].dtype, streamed.dtype)
             stationary = nodes.one("Mul", [nodes.cast(stationary, inputs[1].dtype, streamed.dtype), scales])
         size = [prod(self._extents[f] for f in group) for group in (batch, rows, columns, reduced)]
-        left = nodes.transpose(streamed.name, batch + rows + reduced + columns)
+        # For indexed loads: alike for every index that the streamed operand does not run along itself.
+        left = nodes.expand(streamed.name, tuple(n if f in batch else 1 for f, n in enumerate(self._extents)))
+        left = nodes.transpose(left, batch + rows + reduced + columns + gathered)
         left = nodes.reshape(left, (size[0], size[1], size[3]))
-        right = nodes.transpose(stationary, batch + reduced + columns + rows)
+        right = nodes.transpose(stationary, batch + reduced + columns + rows + gathered)
         right = nodes.reshape(right, (size[0], size[3], size[2]))
         is_float = streamed.dtype.is_float
         product = nodes.one("MatMul" if is_float else "MatMulInteger", [left, right])
-        order = batch + rows + columns + reduced
-        product = nodes.reshape(product, tuple(1 if f in reduced else self._extents[f] for f in order))
+        summed = reduced + gathered
+        order = batch + rows + columns + summed
+        product = nodes.reshape(product, tuple(1 if f in summed else self._extents[f] for f in order))
         product = nodes.transpose(product, [order.index(f) for f in range(len(order))])
         made = streamed.dtype if is_float else DType.INT32
-        return nodes.cast(product, made, self._operator.body[0].dtype)
+        return nodes.cast(product, made, wanted)
 
 
 def export_graph(graph: Graph, weights: Callable[[Tensor], np.ndarray]) -> onnx.ModelProto:

@@ -46,7 +46,7 @@ def _tables_of_graph(graph: Graph) -> dict[str, int]:
     for operator in graph.operators:
         gathered = [factor.extent for factor in operator.factors if factor.gathered]
         if operator.body[0].opcode == "Gather" and gathered:
-            name = operator.operands[1].tensor
+            name = operator.operands[operator.body[0].inputs[1]].tensor
             tables[name] = min(gathered[0], tables.get(name, gathered[0]))
     return tables
 

@@ -60,7 +60,10 @@ def _matrix_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip
     for f in roles.reduced:
         blocks[f] = min(extents[f], rule.rows)
     _fill_inner(blocks, extents, roles.rows, ceil(rows / chunks))
-    return Tiling(tuple(blocks), (*roles.batch, *roles.rows, *roles.columns, *roles.reduced))
+    gathered = tuple(f for f, factor in enumerate(operator.factors) if factor.gathered)
+    for f in gathered:
+        blocks[f] = extents[f]
+    return Tiling(tuple(blocks), (*roles.batch, *roles.rows, *roles.columns, *roles.reduced, *gathered))
 
 
 def _fill_inner(blocks: list[int], extents: list[int], factors: tuple[int, ...], budget: int) -> None:

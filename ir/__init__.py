@@ -53,6 +53,7 @@ from .tiling import (
     TileTiming,
     Tiling,
     block_extents,
+    load_index,
     matrix_factors,
     matrix_rules,
     missing_rule,
@@ -85,6 +86,7 @@ __all__ = [
     "Role", "Shape", "Slice", "Stage", "State", "Target", "Tensor", "TileColumns", "TileProgram",
     "TileTiming", "Tiling", "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit",
     "View", "ViewStep", "Window", "apply_step", "apply_view", "block_extents", "dtype_of",
-    "matrix_factors", "matrix_rules", "missing_rule", "plan_bytes", "read_plan", "simplify_view",
-    "step_shape", "tile_extents", "tile_timing", "unit_instances", "view_shape", "write_plan",
+    "load_index", "matrix_factors", "matrix_rules", "missing_rule", "plan_bytes", "read_plan",
+    "simplify_view", "step_shape", "tile_extents", "tile_timing", "unit_instances", "view_shape",
+    "write_plan",
 ]  # fmt: skip

@@ -125,10 +125,15 @@ class Unit(Enum):
 class Operator:
     """One operator: a loop nest on one kind of unit.
 
-    matrix: body is one "MatMul"; operand 0 is streamed, operand 1 is stationary (loaded block by
-        block); an optional operand 2 holds the scales of a weight that is dequantised at the load.
-        Factors in both operands and the result are batch, in operand 0 and the result rows (m), in
-        operand 1 and the result columns (n), in both operands only the reduced factor (k).
+    matrix: body ends with one "MatMul"; operand 0 is streamed, operand 1 is stationary (loaded block
+        by block); a third input of the MatMul holds the scales of a weight that is dequantised at
+        the load. Factors in both operands and the result are batch, in operand 0 and the result
+        rows (m), in operand 1 and the result columns (n), in both operands only the reduced
+        factor (k).
+        Indexed load: the body is first "Gather"(operand 1, index), and "Gather"(scales, index) if
+        there are scales, then the MatMul of what they select. Operand 1 is the whole table; its
+        `gathered` factor plays no role in a block, and the factors of the index operand are batch:
+        for every index another block is loaded. The index must be there before the load.
     vector: body is a chain over one iteration space; a reduction ends at a result.
     switch: body is one "Copy".
     memory: body is one "Gather"-like instruction or a "Copy" into resident rows.

@@ -100,8 +100,8 @@ def _operator(operator: Operator, graph: Graph) -> Iterator[str]:
         yield f"{where} has no instruction or no result"
     if len(operator.factors) > MOST_AXES or any(not 1 <= f.extent <= MOST_ELEMENTS for f in operator.factors):
         yield f"{where} has a factor without iterations"
-    if operator.unit is Unit.MATRIX and len(operator.operands) < 2:
-        yield f"{where} is on the matrix unit with {len(operator.operands)} operands"
+    if operator.unit is Unit.MATRIX and (problem := _product_problem(operator)):
+        yield f"{where} is on the matrix unit {problem}"
     for position, instruction in enumerate(operator.body):
         known = len(operator.operands) + position
         if any(not 0 <= value < known for value in instruction.inputs):
@@ -110,6 +110,22 @@ def _operator(operator: Operator, graph: Graph) -> Iterator[str]:
         yield from (f"{where}: {problem}" for problem in _operand(operand, operator, graph))
     for result in operator.results:
         yield from (f"{where}: {problem}" for problem in _result(result, operator, graph))
+
+
+def _product_problem(operator: Operator) -> str | None:
+    """What keeps a matrix operator's body from being a product, perhaps of an indexed load."""
+    count, body = len(operator.operands), operator.body
+    if count < 2:
+        return f"with {count} operands"
+    if not body or body[0].opcode != "Gather":
+        return None
+    held = set(operator.operands[1].axes)
+    if [f in held for f, factor in enumerate(operator.factors) if factor.gathered] != [True]:
+        return "and gathers from a table without exactly one gathered factor"
+    pairs = [instruction.inputs for instruction in body[:-1]]
+    if any(len(pair) != 2 or not 2 <= pair[1] < count or pair[1] != pairs[0][1] for pair in pairs):
+        return "and its gathers do not share one index operand"
+    return None
 
 
 def _operand(operand: Operand, operator: Operator, graph: Graph) -> Iterator[str]:

@@ -63,15 +63,26 @@ class MatrixFactors(NamedTuple):
     reduced: tuple[int, ...]
 
 
+def load_index(operator: Operator) -> int | None:
+    """Position of the operand that selects what a matrix operator loads; None without indexed load."""
+    first = operator.body[0]
+    indexed = operator.unit is Unit.MATRIX and first.opcode == "Gather"
+    return first.inputs[1] if indexed else None
+
+
 def matrix_factors(operator: Operator) -> MatrixFactors:
-    """Roles of a matrix operator's factors (see `Operator`)."""
+    """Roles of a matrix operator's factors (see `Operator`); the gathered factor has none."""
+    index_operand = load_index(operator)
+    selecting = set() if index_operand is None else set(operator.operands[index_operand].axes)
     streamed = {axis for axis in operator.operands[0].axes if axis is not None}
     stationary = {axis for axis in operator.operands[1].axes if axis is not None}
     roles: tuple[list[int], list[int], list[int], list[int]] = ([], [], [], [])
     for index, factor in enumerate(operator.factors):
+        if factor.gathered:
+            continue
         if factor.reducer is not None:
             roles[3].append(index)
-        elif index in streamed and index in stationary:
+        elif index in selecting or (index in streamed and index in stationary):
             roles[0].append(index)
         elif index in stationary:
             roles[2].append(index)
@@ -99,13 +110,14 @@ class TileTiming:
 def missing_rule(operator: Operator, unit: str, dtype: DType, known: list[DType]) -> BadInput:
     """The refusal for a dtype that a unit has no cycle rule for."""
     node = operator.nodes[0] if operator.nodes else operator.name
+    instruction = operator.body[-1 if operator.unit is Unit.MATRIX else 0]
     return BadInput(
         Problem(
             "no_cycle_rule",
             f"operator {node}: the {unit} unit has no cycle rule for {dtype.value}; it has "
             f"{', '.join(sorted(d.value for d in known))}. Choose --precision or another target.",
             node=node,
-            operator=operator.body[0].opcode,
+            operator=instruction.opcode,
         )
     )
 
@@ -125,7 +137,8 @@ def matrix_rules(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) 
 def tile_timing(operator: Operator, tiling: Tiling, tensors: Mapping[str, Tensor], chip: Chip) -> TileTiming:
     """Durations of all tiles; raises BadInput when a dtype has no cycle rule on the unit.
 
-    matrix: occupancy = rows streamed x cycles a row; load = bytes of the block / load bandwidth.
+    matrix: occupancy = rows streamed x cycles a row; load = bytes of the block / load bandwidth. An
+        indexed load takes as long as any other: the table's other blocks are not touched.
     vector: ceil(elements of the iteration space / lanes) x cycles of the widest dtype in the body x
         ceil(instructions / chained operations). Streams are packed: ragged rows cost no lanes.
     switch, memory: ceil(bytes written / bytes a cycle).

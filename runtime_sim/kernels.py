@@ -90,9 +90,10 @@ class Body:
         if unknown:
             raise ValueError(f"{operator.name}: no kernel for {', '.join(unknown)}")
         self.operator = operator
-        self.aligned = opcodes <= POINTWISE | frozenset(_REDUCTIONS) | {"MatMul"}
+        is_product = operator.unit is Unit.MATRIX
+        self.aligned = is_product or opcodes <= POINTWISE | frozenset(_REDUCTIONS)
         self.contraction = None
-        if operator.unit is Unit.MATRIX:
+        if is_product:
             self.contraction = Contraction(operator, tensors[operator.operands[0].tensor].dtype)
         self._steps = [self._step(i) for i in operator.body] if self.contraction is None else []
         rank = len(operator.factors)

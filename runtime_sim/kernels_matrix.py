@@ -9,33 +9,55 @@ import numpy as np
 
 from chiplan.ir import DType, Operator, matrix_factors
 
+from .kernels_memory import in_range
+
 _EXACT_INTEGERS = np.dtype(np.float64)
 """Products of bytes and their sums stay below 2**53, so double precision adds them exactly, and far
 faster than numpy's integer matmul."""
 
 
-class Contraction:
-    """`MatMul` over the factors of one operator.
+def select_blocks(table: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+    """What an indexed load brings: `table` at `index` along `axis`, both with one axis a factor. The
+    result has extent 1 there, and runs along the index's own axes."""
+    index = in_range(index, table.shape[axis])
+    if index.size == 1:
+        row = int(index.flat[0])
+        return table[(slice(None),) * axis + (slice(row, row + 1),)]
+    return np.take_along_axis(table, index, axis)
 
-    Accumulates in fp32 (fp64 for fp64, int32 for integers). With three operands the third holds the
+
+class Contraction:
+    """`MatMul` over the factors of one operator, perhaps of blocks that an index selects.
+
+    Accumulates in fp32 (fp64 for fp64, int32 for integers). A third input of the MatMul holds the
     scales of a stationary int8 weight, which is first dequantised to the streamed type.
     """
 
     def __init__(self, operator: Operator, streamed: DType) -> None:
         batch, rows, columns, reduced = matrix_factors(operator)
         self._groups = (batch, rows, columns, reduced)
-        self._streamed_axes = batch + rows + reduced + columns
-        self._stationary_axes = batch + reduced + columns + rows
-        self._result_axes = tuple(np.argsort(batch + rows + columns + reduced).tolist())
-        self._dtype = operator.body[0].dtype.numpy
+        # Once the blocks are selected, nothing runs along the gathered factor.
+        gathered = tuple(f for f, factor in enumerate(operator.factors) if factor.gathered)
+        self._streamed_axes = batch + rows + reduced + columns + gathered
+        self._stationary_axes = batch + reduced + columns + rows + gathered
+        self._result_axes = tuple(np.argsort(batch + rows + columns + reduced + gathered).tolist())
+        *self._gathers, self._product = operator.body
+        self._gathered = gathered
+        self._dtype = self._product.dtype.numpy
         self._is_integer = not streamed.is_float
         self._wide = _EXACT_INTEGERS if self._is_integer or streamed is DType.FP64 else np.dtype(np.float32)
 
     def partial(self, arrays: list[np.ndarray], extents: tuple[int, ...]) -> np.ndarray:
         """Accumulators of the tile: one axis a factor, extent 1 along the reduced ones."""
-        streamed, stationary = arrays[0], arrays[1]
-        if len(arrays) == 3:
-            stationary = stationary.astype(streamed.dtype) * arrays[2].astype(streamed.dtype)
+        values = list(arrays)
+        for gather in self._gathers:
+            table, index = gather.inputs
+            values.append(select_blocks(values[table], values[index], self._gathered[0]))
+        streamed, stationary, *scales = [values[i] for i in self._product.inputs]
+        if self._gathers:
+            streamed = self._along_index(streamed, extents)
+        if scales:
+            stationary = stationary.astype(streamed.dtype) * scales[0].astype(streamed.dtype)
         batch, rows, columns, reduced = self._groups
         count = [prod(extents[f] for f in group) for group in self._groups]
         left = streamed.transpose(self._streamed_axes).reshape(count[0], count[1], count[3])
@@ -44,8 +66,13 @@ class Contraction:
         product: np.ndarray = np.matmul(wide[0], wide[1])
         if self._is_integer:
             product = product.astype(np.int32)
-        shape = [extents[f] for f in batch + rows + columns] + [1] * len(reduced)
+        shape = [extents[f] for f in batch + rows + columns] + [1] * len(reduced + self._gathered)
         return product.reshape(shape).transpose(self._result_axes)
+
+    def _along_index(self, streamed: np.ndarray, extents: tuple[int, ...]) -> np.ndarray:
+        """What is streamed, alike for every index that it does not run along itself."""
+        shape = tuple(extents[f] if f in self._groups[0] else n for f, n in enumerate(streamed.shape))
+        return streamed if shape == streamed.shape else np.broadcast_to(streamed, shape)
 
     def round(self, accumulators: np.ndarray) -> np.ndarray:
         """What the unit stores of finished accumulators."""

@@ -27,7 +27,8 @@ def _axis(instruction: Instruction, rank: int, default: int) -> int:
     return _integer(instruction, "axis", default) % rank
 
 
-def _in_range(indices: np.ndarray, extent: int) -> np.ndarray:
+def in_range(indices: np.ndarray, extent: int) -> np.ndarray:
+    """Indices counted from the start; what is out of range is clamped."""
     wide = indices.astype(np.int64)
     return np.clip(np.where(wide < 0, wide + extent, wide), 0, extent - 1)
 
@@ -35,12 +36,12 @@ def _in_range(indices: np.ndarray, extent: int) -> np.ndarray:
 def _gather(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
     data, indices = arrays
     axis = _axis(instruction, data.ndim, 0)
-    return np.take(data, _in_range(indices, data.shape[axis]), axis=axis)
+    return np.take(data, in_range(indices, data.shape[axis]), axis=axis)
 
 
 def _tuple_index(data: np.ndarray, indices: np.ndarray, first_axis: int) -> tuple[np.ndarray, ...]:
     """Index arrays of the axes from `first_axis` on, one for each entry of the last dimension."""
-    return tuple(_in_range(indices[..., i], data.shape[first_axis + i]) for i in range(indices.shape[-1]))
+    return tuple(in_range(indices[..., i], data.shape[first_axis + i]) for i in range(indices.shape[-1]))
 
 
 def _gather_nd(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
@@ -61,7 +62,7 @@ def _gather_elements(instruction: Instruction, arrays: list[np.ndarray]) -> np.n
 
 def _element_index(data: np.ndarray, indices: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
     index: list[np.ndarray] = list(np.indices(indices.shape, sparse=True))
-    index[axis] = _in_range(indices, data.shape[axis])
+    index[axis] = in_range(indices, data.shape[axis])
     return tuple(index)
 
 
