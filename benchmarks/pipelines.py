@@ -12,7 +12,7 @@ from chiplan.compiler import Compiled, compile_model
 from chiplan.ir import Infeasible
 from chiplan.models import find_model, load_target
 
-CASES = (("gpt2", 128), ("bert-base", 128), ("bert-large", 384))
+CASES = (("gpt2", 128), ("bert-base", 128), ("bert-large", 128), ("bert-large", 384))
 CHIPS = (1, 2, 4, 8)
 PAGE = Path(__file__).parents[1] / "docs" / "pipelines.md"
 HEAD = """# Pipelines of the full-size models

@@ -35,6 +35,10 @@ _STRETCHES = (
     2.0,
     4.0,
 )
+_GRAINS = (1, 32)
+"""Start cycles are multiples of the grain. One of about a row chunk wastes a few cycles an operator, and
+leaves gaps that short tiles fill to the last cycle: a full circle may close with it alone."""
+
 _BISECTIONS = 3
 _ENDLESS = 1 << 40
 """An interval in which no two micro-batches can meet."""
@@ -87,13 +91,16 @@ class IntervalSearch:
     ) -> Schedule | None:
         """A schedule whose buffers have addresses, or None and an entry in `refusals`."""
         self.progress(f"scheduling at an interval of {interval:,} cycles")
-        try:
-            schedule = self._at(stages, interval)
-            build_buffers(self.graph, stages, schedule, self.target, self.users, self.names)
-        except (NoRoom, OutOfSram) as refusal:
-            refusals[interval] = refusal
-            return None
-        return schedule
+        for grain in _GRAINS:
+            try:
+                schedule = self._at(stages, interval, grain)
+                build_buffers(self.graph, stages, schedule, self.target, self.users, self.names)
+            except (NoRoom, OutOfSram) as refusal:
+                refusals[interval] = refusal
+            else:
+                refusals.pop(interval, None)
+                return schedule
+        return None
 
     def _words(self, refusal: NoRoom | OutOfSram) -> str:
         if isinstance(refusal, OutOfSram):
@@ -134,8 +141,10 @@ class IntervalSearch:
         pace, latency = self.pace(schedule), schedule.latency
         return (latency, pace) if self.objective == "latency" else (pace, latency)
 
-    def _at(self, stages: Sequence[StageWork], interval: int) -> Schedule:
-        return Scheduler(self.graph, self.target, stages, self.tiled, interval, self.router).run()
+    def _at(self, stages: Sequence[StageWork], interval: int, grain: int = 1) -> Schedule:
+        return Scheduler(
+            self.graph, self.target, stages, self.tiled, interval, self.router, grain=grain
+        ).run()
 
     def _intervals(self, stages: Sequence[StageWork]) -> Iterator[int]:
         least = busiest_unit(stages, self.tiled)

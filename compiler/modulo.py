@@ -83,14 +83,15 @@ class ModuloTable:
             self._ends.insert(index, end)
 
 
-def compact(ready: np.ndarray, durations: np.ndarray) -> np.ndarray:
-    """Ready cycles delayed so that the queue never pauses, as far as its last atom is not delayed.
+def compact(ready: np.ndarray, durations: np.ndarray, grain: int) -> np.ndarray:
+    """Ready cycles delayed so that the queue never pauses and starts at a multiple of `grain`.
 
     An operator that starts early and then waits for its producer leaves gaps in the table that are
-    too short for anybody else.
+    too short for anybody else. Without pauses the last atom ends no later (but for the grain).
     """
     before = np.cumsum(durations) - durations
-    delayed: np.ndarray = np.maximum(ready, int((ready - before).max()) + before)
+    first = -(-int((ready - before).max()) // grain) * grain
+    delayed: np.ndarray = np.maximum(ready, first + before)
     return delayed
 
 

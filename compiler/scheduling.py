@@ -73,28 +73,39 @@ class ChipState:
         return self.tables[unit]
 
 
-Placer = Callable[[list[ModuloTable], np.ndarray, TiledOperator, int], tuple[np.ndarray, np.ndarray]]
+@dataclass(frozen=True)
+class Packing:
+    """What the placing of an operator's atoms depends on besides the operator.
+
+    longest_load: of any block of the program, cycles. grain: starts are multiples of it.
+    """
+
+    longest_load: int
+    grain: int
+
+
+Placer = Callable[[list[ModuloTable], np.ndarray, TiledOperator, Packing], tuple[np.ndarray, np.ndarray]]
 """Start cycle and instance of every atom, int64[atoms] each, from the instances' tables, the atoms'
-ready cycles, the operator, and the longest load of any block in the program."""
+ready cycles, the operator, and how to pack."""
 
 
 def deal_in_turn(
-    tables: list[ModuloTable], ready: np.ndarray, tiled: TiledOperator, longest_load: int
+    tables: list[ModuloTable], ready: np.ndarray, tiled: TiledOperator, packing: Packing
 ) -> tuple[np.ndarray, np.ndarray]:
     """Atoms are dealt to the instances in turn, the least busy instance first."""
-    durations = tiled.durations(longest_load)
+    durations = tiled.durations(packing.longest_load)
     first = min(range(len(tables)), key=lambda i: tables[i].busy)
     start = np.empty(len(durations), dtype=np.int64)
     for number, table in enumerate(tables):
         queue = slice((number - first) % len(tables), None, len(tables))
         if len(durations[queue]):
-            wait = compact(ready[queue], durations[queue])
+            wait = compact(ready[queue], durations[queue], packing.grain)
             start[queue] = place_in_order(table, wait, durations[queue])
     return start, (np.arange(len(durations)) + first) % len(tables)
 
 
 def start_alone(
-    tables: list[ModuloTable], ready: np.ndarray, tiled: TiledOperator, _longest_load: int
+    tables: list[ModuloTable], ready: np.ndarray, tiled: TiledOperator, _packing: Packing
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every operator has the unit to itself: what no schedule of these tiles in this order beats."""
     durations, start = tiled.durations(0), np.empty(len(ready), dtype=np.int64)
@@ -117,8 +128,9 @@ class Scheduler:
         interval: int,
         router: Router | None = None,
         place: Placer = deal_in_turn,
+        grain: int = 1,
     ) -> None:
-        self.place = place
+        self.place, self.grain = place, grain
         self.graph, self.tiled, self.interval = graph, tiled, interval
         self.links = LinkScheduler(target, interval, router)
         self.chips = {
@@ -157,7 +169,8 @@ class Scheduler:
         atoms_ready = (need.reshape(tiled.offset.shape) - tiled.offset).max(axis=1)
         np.maximum(atoms_ready, tiled.load[:, 0], out=atoms_ready)
         load = state.longest_load if operator.unit is Unit.MATRIX else 0
-        start, instance = self.place(state.instances(operator.unit), atoms_ready, tiled, load)
+        packing = Packing(load, self.grain)
+        start, instance = self.place(state.instances(operator.unit), atoms_ready, tiled, packing)
         starts = (start[:, None] + tiled.offset).ravel()
         run = tiled.offset.shape[1]
         done = ScheduledOperator(tiled, np.repeat(instance, run), starts, starts + tiled.occupancy.ravel())
