@@ -12,6 +12,8 @@ import numpy as np
 
 from chiplan.ir import Chip
 
+_ATTEMPTS = 16
+
 
 @dataclass(frozen=True)
 class BufferNeed:
@@ -37,32 +39,65 @@ def rotation_copies(birth: int, death: int, interval: int) -> int:
     return max(1, -(-(death - birth) // interval))
 
 
+class _Circle:
+    """The buffers of one chip as columns: bytes with all copies, and lifetimes modulo the interval."""
+
+    def __init__(self, needs: Sequence[BufferNeed], alignment: int, interval: int) -> None:
+        self.interval = interval
+        copies = np.array([need.copies for need in needs], dtype=np.int64)
+        self.sizes = -(-np.array([need.nbytes for need in needs], dtype=np.int64) // alignment)
+        self.sizes *= alignment * copies
+        self.births = np.array([need.birth for need in needs], dtype=np.int64)
+        self.lengths = np.array([max(1, need.death - need.birth) for need in needs], dtype=np.int64)
+        self.alone = np.array([need.death < 0 or need.copies > 1 for need in needs], dtype=bool)
+
+    def meets(self, index: int, others: np.ndarray) -> np.ndarray:
+        """Which of `others` are alive together with buffer `index`, in any micro-batch."""
+        ahead = (self.births[others] - self.births[index]) % self.interval
+        behind = (self.births[index] - self.births[others]) % self.interval
+        together = (ahead < self.lengths[index]) | (behind < self.lengths[others])
+        return np.asarray(self.alone[index] | self.alone[others] | together)
+
+    def first_fit(self, order: Sequence[int]) -> np.ndarray:
+        """Addresses of all buffers, each at the lowest that the ones before it in `order` leave."""
+        addresses = np.full(len(order), -1, dtype=np.int64)
+        for position, index in enumerate(order):
+            others = np.array(order[:position], dtype=np.int64)
+            others = others[self.meets(index, others)]
+            addresses[index] = _first_gap(addresses[others], self.sizes[others], int(self.sizes[index]))
+        return addresses
+
+    def peak(self) -> int:
+        """Bytes alive at once in the fullest cycle: no addresses take less."""
+        if not len(self.births):
+            return 0
+        since = (self.births[:, None] - self.births) % self.interval
+        return int((((since < self.lengths) | self.alone) * self.sizes).sum(axis=1).max())
+
+
 def assign_addresses(chip_id: int, needs: Sequence[BufferNeed], chip: Chip, interval: int) -> list[int]:
-    """Address of every buffer, in the order given; raises OutOfSram."""
-    strides = np.array([-(-need.nbytes // chip.alignment) * chip.alignment for need in needs], dtype=np.int64)
-    sizes = strides * [need.copies for need in needs]
-    births = np.array([need.birth for need in needs], dtype=np.int64)
-    lengths = np.array([max(1, need.death - need.birth) for need in needs], dtype=np.int64)
-    alone = np.array([need.death < 0 or need.copies > 1 for need in needs], dtype=bool)
-    names = [need.tensor for need in needs]
+    """Address of every buffer, in the order given; raises OutOfSram.
+
+    Where holes between buffers alone are what is short, the buffers that stuck out go first and all
+    are placed again, a few times.
+    """
+    circle = _Circle(needs, int(chip.alignment), interval)
     order = sorted(
-        range(len(needs)), key=lambda i: (needs[i].death >= 0, -int(sizes[i]), births[i], names[i])
+        range(len(needs)),
+        key=lambda i: (needs[i].death >= 0, -int(circle.sizes[i]), needs[i].birth, needs[i].tensor),
     )
-    addresses = np.full(len(needs), -1, dtype=np.int64)
-    placed: list[int] = []
-    for index in order:
-        others = np.array(placed, dtype=np.int64)
-        ahead, behind = (
-            (births[others] - births[index]) % interval,
-            (births[index] - births[others]) % interval,
-        )
-        meets = alone[index] | alone[others] | (ahead < lengths[index]) | (behind < lengths[others])
-        addresses[index] = _first_gap(addresses[others[meets]], sizes[others[meets]], int(sizes[index]))
-        placed.append(index)
-    top = int((addresses + sizes).max(initial=0))
-    if top > chip.usable_bytes:
-        raise OutOfSram(chip_id, top, chip.usable_bytes)
-    return [int(address) for address in addresses]
+    tops = []
+    for _ in range(_ATTEMPTS):
+        addresses = circle.first_fit(order)
+        ends = addresses + circle.sizes
+        tops.append(int(ends.max(initial=0)))
+        if tops[-1] <= chip.usable_bytes:
+            return [int(address) for address in addresses]
+        if len(tops) == 1 and circle.peak() > chip.usable_bytes:
+            break
+        sticking_out = ends > chip.usable_bytes
+        order.sort(key=lambda i: (needs[i].death >= 0, not sticking_out[i]))
+    raise OutOfSram(chip_id, min(tops), chip.usable_bytes)
 
 
 def _first_gap(starts: np.ndarray, sizes: np.ndarray, size: int) -> int:

@@ -11,6 +11,7 @@ from .links import Router
 from .modulo import NoRoom
 from .plan_build import build_buffers
 from .scheduling import Schedule, Scheduler, StageWork
+from .sram_room import SramRoom
 from .tile_choice import TiledOperator
 
 # Intervals that are tried, as fractions over the lower bound: one or two per cent of interval can be
@@ -67,10 +68,24 @@ class IntervalSearch:
         self.graph, self.target, self.tiled = graph, target, tiled
         self.objective, self.users, self.progress = objective, users, progress
         self.router = Router(target.topology)
+        self.waiting = False
         self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
 
     def run(self, stages: Sequence[StageWork]) -> Found:
-        """The best schedule of all intervals worth trying. Raises OutOfSram when none fits."""
+        """The best schedule of all intervals worth trying. Where none fits into the SRAM of a single
+        chip, operators wait for room; several chips may be cut otherwise. Raises OutOfSram."""
+        try:
+            return self._best(stages)
+        except OutOfSram:
+            if len(stages) > 1:
+                raise
+        self.waiting = True
+        try:
+            return self._best(stages)
+        finally:
+            self.waiting = False
+
+    def _best(self, stages: Sequence[StageWork]) -> Found:
         alone = self._at(stages, _ENDLESS).latency if self.objective == "latency" else 0
         best: Schedule | None = None
         refusals: dict[int, NoRoom | OutOfSram] = {}
@@ -142,8 +157,12 @@ class IntervalSearch:
         return (latency, pace) if self.objective == "latency" else (pace, latency)
 
     def _at(self, stages: Sequence[StageWork], interval: int, grain: int = 1) -> Schedule:
+        room = None
+        if self.waiting:
+            operators = {stage.chip: stage.operators for stage in stages}
+            room = SramRoom(self.graph, operators, self.target.chip, self.users)
         return Scheduler(
-            self.graph, self.target, stages, self.tiled, interval, self.router, grain=grain
+            self.graph, self.target, stages, self.tiled, interval, self.router, grain=grain, room=room
         ).run()
 
     def _intervals(self, stages: Sequence[StageWork]) -> Iterator[int]:

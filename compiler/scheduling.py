@@ -15,6 +15,7 @@ from chiplan.ir import Chip, Graph, Operand, Operator, Result, Role, Target, Uni
 from .links import LinkScheduler, Router, SentTensor
 from .modulo import ModuloTable, compact, place_in_order
 from .ready_times import ReadyMap, block_maximum, constant_map, grid_map, latest, map_view
+from .sram_room import SramRoom
 from .tile_choice import TiledOperator
 
 
@@ -129,8 +130,9 @@ class Scheduler:
         router: Router | None = None,
         place: Placer = deal_in_turn,
         grain: int = 1,
+        room: SramRoom | None = None,
     ) -> None:
-        self.place, self.grain = place, grain
+        self.place, self.grain, self.room = place, grain, room
         self.graph, self.tiled, self.interval = graph, tiled, interval
         self.links = LinkScheduler(target, interval, router)
         self.chips = {
@@ -168,6 +170,8 @@ class Scheduler:
         need = self._need(tiled, chip)
         atoms_ready = (need.reshape(tiled.offset.shape) - tiled.offset).max(axis=1)
         np.maximum(atoms_ready, tiled.load[:, 0], out=atoms_ready)
+        if self.room is not None:
+            np.maximum(atoms_ready, self.room.earliest(index, chip, self.lifetimes), out=atoms_ready)
         load = state.longest_load if operator.unit is Unit.MATRIX else 0
         packing = Packing(load, self.grain)
         start, instance = self.place(state.instances(operator.unit), atoms_ready, tiled, packing)
