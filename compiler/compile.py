@@ -16,6 +16,7 @@ from .interval_search import stated_latency
 from .plan_build import build_buffers, build_stages, build_transfers
 from .planner import Options, Planner, check_options, silent
 from .precision import apply_precision, default_precision
+from .quantised_products import fold_quantised_products
 from .rewrites import simplify_graph
 from .tile_choice import tile_graph
 
@@ -65,7 +66,8 @@ def compile_model(
 
 def prepare_graph(graph: Graph, precision: str, target: Target) -> Graph:
     """Types fixed, work removed, chains fused: the operators that are planned."""
-    graph = simplify_graph(apply_precision(index_weight_loads(graph), precision))
+    graph = index_weight_loads(fold_quantised_products(graph))
+    graph = simplify_graph(apply_precision(graph, precision))
     return fuse_vector_chains(graph, target.chip.vector.chained)
 
 
@@ -73,7 +75,7 @@ def plan_model(
     imported: ImportedModel, target: Target, options: Options, progress: Callable[[str], None] = silent
 ) -> Plan:
     """Plan an imported model without simulating it."""
-    graph = build_graph(imported)
+    graph = fold_quantised_products(build_graph(imported))
     precision = options.precision or default_precision(graph, target.chip)
     graph = prepare_graph(graph, precision, target)
     tiled = tile_graph(graph, target.chip)

@@ -34,6 +34,7 @@ from chiplan.ir import (
 )
 
 from .graph_edit import kept_tensors, readers_of, sorted_graph
+from .quantised_types import own_scales
 
 PRECISIONS = ("model", "fp16", "int8", "w8a16")
 _FP16_LIMIT = float(np.finfo(np.float16).max)
@@ -58,11 +59,13 @@ def apply_precision(graph: Graph, precision: str) -> Graph:
 
 
 def _retype(graph: Graph, dtype: DType) -> Graph:
-    kept = _angles(graph)
+    angles, scales = _angles(graph), own_scales(graph)
+    kept = angles | scales
     tensors = {
         name: tensor if name in kept else _retype_tensor(tensor, dtype)
         for name, tensor in graph.tensors.items()
     }
+    tensors |= {name: _within_fp16(tensors[name]) for name in sorted(scales - angles)}
     return sorted_graph(graph, [_retype_operator(op, dtype, kept) for op in graph.operators], tensors)
 
 
@@ -96,11 +99,21 @@ def _retype_operator(operator: Operator, dtype: DType, kept: set[str]) -> Operat
     body = tuple(replace(i, dtype=dtype) if i.dtype.is_float else i for i in operator.body)
     if kept.isdisjoint(operand.tensor for operand in operator.operands):
         return replace(operator, body=body)
-    # A sine of an angle: computed in the angle's type, then rounded.
+    # A sine of an angle, a value of codes: computed in the angle's or scale's type, then rounded.
     wide = operator.body
+    if not wide[-1].dtype.is_float:
+        return operator
     last = Instruction("Cast", (len(operator.operands) + len(wide) - 1,), dtype)
     results = tuple(replace(result, value=len(wide)) for result in operator.results)
     return replace(operator, body=(*wide, last), results=results)
+
+
+def _within_fp16(scale: Tensor) -> Tensor:
+    """A scale in its own type, but no larger than any value that it can have to scale. A mask of -3.4e38
+    is quantised in steps of 1.3e36; the fp16 mask of -65504 would be nothing to such a step."""
+    if scale.value is None:
+        return scale
+    return replace(scale, value=np.clip(scale.value, -_FP16_LIMIT, _FP16_LIMIT).astype(scale.dtype.numpy))
 
 
 def _retype_tensor(tensor: Tensor, dtype: DType) -> Tensor:

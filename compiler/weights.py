@@ -109,6 +109,9 @@ class WeightReader:
                 return quantise(seen, origin.axes)
             case "scale":
                 return convert(quantisation_scales(seen, origin.axes), dtype)
+            case "sum":
+                others = tuple(axis for axis in range(seen.ndim) if axis not in origin.axes)
+                return np.asarray(seen.sum(axis=others, dtype=dtype.numpy))
         raise ValueError(f"unknown conversion {origin.conversion!r} of {origin.initializer}")
 
     def _fetch(self, stored: onnx.TensorProto) -> onnx.TensorProto:

@@ -38,7 +38,8 @@ class Origin:
     The initializer is read, seen through `view`, then converted:
     "cast"         to the tensor's dtype;
     "quantise"     symmetric int8 over all axes but `axes`: round(w / scale);
-    "scale"        the scales of the same quantisation: max|w| / 127, one an index of `axes`.
+    "scale"        the scales of the same quantisation: max|w| / 127, one an index of `axes`;
+    "sum"          its values summed over all axes but `axes`, in the tensor's dtype.
     """
 
     initializer: str

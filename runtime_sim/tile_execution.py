@@ -45,7 +45,8 @@ class _Region:
     def _seen(self, array: np.ndarray) -> np.ndarray:
         array = apply_view(self._view, array)
         if self._box is not None:
-            array = array[self._box]
+            # The ellipsis keeps a tensor without dimensions an array.
+            array = array[(*self._box, ...)]
         return self._alignment.apply(array) if self._alignment else array
 
     def _prepared(self, micro_batch: int) -> tuple[np.ndarray, np.ndarray | None]:
