@@ -15,7 +15,6 @@ from chiplan.ir import (
     Tensor,
     Unit,
     apply_view,
-    simplify_view,
     view_shape,
 )
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import product
 from math import prod
+from types import EllipsisType
 
 import numpy as np
 
@@ -46,7 +47,8 @@ class _Region:
         array = apply_view(self._view, array)
         if self._box is not None:
             # The ellipsis keeps a tensor without dimensions an array.
-            array = array[(*self._box, ...)]
+            box: tuple[slice | EllipsisType, ...] = (*self._box, ...)
+            array = array[box]
         return self._alignment.apply(array) if self._alignment else array
 
     def _prepared(self, micro_batch: int) -> tuple[np.ndarray, np.ndarray | None]:
