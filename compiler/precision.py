@@ -7,6 +7,8 @@ w8a16   matrix weights are stored int8 with a scale an output channel, dequantis
 int8    matrix weights as above, and the activations that meet them are quantised symmetrically a
         row, with the scale computed on the vector unit; the product is int32. Products of two
         activations (attention), everything else and the KV cache stay fp16.
+
+Tables that an index selects blocks from (the experts of a mixture) stay fp16 under w8a16 and int8.
 """
 
 from dataclasses import replace

@@ -56,3 +56,12 @@ def test_what_does_not_fit_is_refused_with_the_shortage() -> None:
         assign_addresses(3, needs, CHIP, 100)
     assert refusal.value.chip == 3
     assert refusal.value.needed >= 2 * half > refusal.value.available == CHIP.usable_bytes
+
+
+def test_what_sticks_out_is_placed_first() -> None:
+    """In sixteenths of the SRAM. Largest first puts a at 0 and b, d behind it at 8: c then ends at 17."""
+    unit = CHIP.usable_bytes // 16 // CHIP.alignment * CHIP.alignment
+    cases = [("a", 8, 5, 6), ("b", 5, 8, 9), ("c", 4, 7, 12), ("d", 5, 5, 10)]
+    needs = [BufferNeed(name, size * unit, 1, birth, death) for name, size, birth, death in cases]
+    addresses = assign_addresses(0, needs, CHIP, 20)
+    assert max(a + n.nbytes for a, n in zip(addresses, needs, strict=True)) <= CHIP.usable_bytes
