@@ -1,12 +1,12 @@
 """The chips of a plan: what is in their memories before a run, and what is read out after it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from chiplan.ir import ChipId, InternalFault, Plan, Problem, Role, Tensor, apply_view
+from chiplan.ir import ChipId, InternalFault, Output, Plan, Problem, Role, Tensor, apply_view
 
-from .interpreter import Weights
+from .interpreter import Weights, result_box
 from .memory import ChipMemory, chip_memories
 
 _FOR_EVER = np.iinfo(np.int64).max
@@ -49,12 +49,11 @@ class Machine:
                 array = memory.array(state.tensor, micro_batch % memory.copies(state.tensor))
                 array[(slice(None),) * state.axis + (slice(0, past.shape[state.axis]),)] = past
 
-    def give_outputs(self, given: Mapping[str, np.ndarray], micro_batch: int) -> dict[str, np.ndarray]:
+    def give_outputs(self, micro_batch: int) -> dict[str, np.ndarray]:
         """The model's outputs as they are in memory now, presents of states among them."""
-        found = {state.present: self._final(state.tensor, given, micro_batch) for state in self._graph.states}
-        for output in self._graph.outputs:
-            found[output.name] = apply_view(output.view, self._final(output.tensor, given, micro_batch))
-        return {name: array.copy() for name, array in found.items()}
+        presents = [Output(state.present, state.tensor, ()) for state in self._graph.states]
+        outputs = [*presents, *self._graph.outputs]
+        return {output.name: self._final(output, micro_batch).copy() for output in outputs}
 
     def _weight(self, tensor: Tensor) -> np.ndarray:
         found = self._weights(tensor) if tensor.value is None else tensor.value
@@ -68,27 +67,51 @@ class Machine:
             if name in memory.buffers and (name, chip) not in self._received
         ]
 
-    def _final(self, name: str, given: Mapping[str, np.ndarray], micro_batch: int) -> np.ndarray:
-        """A tensor after the run, on the chip that wrote the last of it."""
-        tensor = self._graph.tensors[name]
+    def _final(self, output: Output, micro_batch: int) -> np.ndarray:
+        """An output after the run, read where the host finds it: on a chip that has all of it and
+        keeps it until the latency; of several, on the one that wrote the last of it."""
+        name, tensor = output.tensor, self._graph.tensors[output.tensor]
         holders = [chip for chip, memory in sorted(self._memories.items()) if name in memory.buffers]
         if not holders:
-            values = given[name] if tensor.role is Role.INPUT else self._weight(tensor)
-            return np.asarray(values, tensor.dtype.numpy).reshape(tensor.shape)
-        writers = self._last_writers(name)
-        chip = max(holders, key=lambda holder: (writers.get(holder, -1), self._death(holder, name)))
-        memory = self._memories[chip]
-        return memory.array(name, micro_batch % memory.copies(name))
+            if tensor.role is not Role.WEIGHT:
+                message = f"output {output.name} is tensor {name}, which the plan gives no buffer on any chip"
+                raise InternalFault(Problem("no_buffer", message))
+            return apply_view(output.view, self._weight(tensor))
+        writers = {chip: number for chip, number, _ in self._writes(name)}
+
+        def fitness(chip: ChipId) -> tuple[bool, bool, int, int]:
+            death = self._death(chip, name)
+            return self._has_all(chip, output), death >= self._plan.latency, writers.get(chip, -1), death
+
+        memory = self._memories[max(holders, key=fitness)]
+        return apply_view(output.view, memory.array(name, micro_batch % memory.copies(name)))
+
+    def _has_all(self, chip: ChipId, output: Output) -> bool:
+        """Whether every element of an output is given, written or brought on a chip, whenever."""
+        name, tensor = output.tensor, self._graph.tensors[output.tensor]
+        if tensor.role in (Role.INPUT, Role.WEIGHT) and (name, chip) not in self._received:
+            return True
+        there = np.zeros(tensor.shape, dtype=bool)
+        if tensor.resident_rows is not None:
+            axis, rows = tensor.resident_rows
+            there[(slice(None),) * axis + (slice(0, rows),)] = True
+        for writer, _, box in self._writes(name):
+            if writer == chip:
+                there[box] = True
+        columns, position = self._plan.transfers, self._plan.tensor_names.index(name)
+        brought = (columns.tensor == position) & (columns.destination == chip)
+        for first, last in zip(columns.first[brought].tolist(), columns.last[brought].tolist(), strict=True):
+            there.reshape(-1)[first:last] = True
+        return bool(apply_view(output.view, there).all())
 
     def _death(self, chip: ChipId, name: str) -> int:
         death = self._memories[chip].buffers[name].death
         return death if death >= 0 else _FOR_EVER
 
-    def _last_writers(self, name: str) -> dict[ChipId, int]:
-        """By chip, the last operator on it that writes the tensor."""
-        found: dict[ChipId, int] = {}
+    def _writes(self, name: str) -> Iterator[tuple[ChipId, int, tuple[slice, ...]]]:
+        """Chip, operator and box of everything that writes the tensor, in the order of each chip."""
         for stage in self._plan.stages:
             for number in stage.program.operators:
-                if any(result.tensor == name for result in self._graph.operators[number].results):
-                    found.update(dict.fromkeys(stage.chips, number))
-        return found
+                operator = self._graph.operators[number]
+                boxes = [result_box(result, operator) for result in operator.results if result.tensor == name]
+                yield from ((chip, number, box) for chip in stage.chips for box in boxes)

@@ -33,6 +33,7 @@ class MemoryUse:
         self.last_use: dict[Place, int] = {}
         self._note_tiles()
         self._note_transfers()
+        self._note_inputs()
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -66,6 +67,14 @@ class MemoryUse:
         for row, (source, destination, tensor, sent, begins, arrives) in enumerate(rows):
             self._note((source, tensor), f"transfer {row}", None, sent)
             self._note((destination, tensor), f"transfer {row}", begins, arrives)
+
+    def _note_inputs(self) -> None:
+        """The host writes a micro-batch's inputs in its first cycle, but where they come over links."""
+        transfers = self.timeline.plan.transfers
+        brought = set(zip(transfers.destination.tolist(), transfers.tensor.tolist(), strict=True))
+        for place, row in self.rows.items():
+            if self.role(row) is Role.INPUT and place not in brought:
+                self._note(place, "the host", 0, 0)
 
     def _note(self, place: Place, user: str, written: int | None, used: int) -> None:
         self.users.setdefault(place, user)
@@ -168,8 +177,7 @@ def _check_lifetime(use: MemoryUse, row: int, place: Place, life: tuple[int, int
     birth, death, copies = life
     if place not in use.users:
         return
-    # An input is in SRAM when its micro-batch starts.
-    written = 0 if use.role(row) is Role.INPUT else use.first_write.get(place, birth)
+    written = use.first_write.get(place, birth)
     used = use.last_use[place]
     if death == -1:
         birth, death = 0, -1

@@ -144,9 +144,7 @@ def execute(
     machine, agenda = Machine(plan, weights), _Agenda()
     outputs: list[dict[str, np.ndarray]] = [{} for _ in inputs]
     agenda.add(0, _TAKE_INPUTS, lambda n: machine.take_inputs(inputs[n], n))
-    agenda.add(
-        int(plan.latency), _GIVE_OUTPUTS, lambda n: outputs[n].update(machine.give_outputs(inputs[n], n))
-    )
+    agenda.add(int(plan.latency), _GIVE_OUTPUTS, lambda n: outputs[n].update(machine.give_outputs(n)))
     executions = _plan_tiles(plan, machine, agenda, recorded)
     _plan_transfers(plan, machine, agenda)
     with np.errstate(all="ignore"):

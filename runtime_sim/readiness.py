@@ -11,12 +11,11 @@ from functools import cached_property
 
 import numpy as np
 
-from chiplan.ir import Output, Result, Role, Slice, Tensor, Unit, apply_view
+from chiplan.ir import Result, Role, Tensor, Unit, apply_view
 
 from .faults import Fault, first_rows
 from .ready_times import (
     arrived,
-    constant_axes_dropped,
     operand_needs,
     range_maxima,
     result_grid,
@@ -86,7 +85,8 @@ class Readiness:
     def times(self, place: Place) -> np.ndarray:
         """Ready cycle of every element of a tensor on a chip, with the tensor's shape."""
         tensor = self._timeline.graph.tensors[place[1]]
-        if tensor.role in (Role.INPUT, Role.WEIGHT):
+        # An input comes from the host, but on a chip that gets it over links.
+        if tensor.role is Role.WEIGHT or (tensor.role is Role.INPUT and place not in self.arrivals):
             return np.broadcast_to(np.zeros((), self.dtype), tensor.shape)
         produced = self.produced(place)
         rows = self.arrivals.get(place)
@@ -208,36 +208,3 @@ def _late_sends(
         )
         yield Fault("send_before_ready", message, chip=place[0], cycle=int(start[number]), tensor=place[1],
                     expected=None if never else cycle, found=int(start[number]))  # fmt: skip
-
-
-def measured_outputs(timeline: Timeline, readiness: Readiness) -> list[tuple[str, int | None]]:
-    """Every model output and state, and the cycle in which its last element is in the SRAM of a chip
-    that computes it; None when an element is computed nowhere."""
-    outputs = [*timeline.graph.outputs, *_appended(timeline)]
-    return [(output.name, _finish(timeline, readiness, output)) for output in outputs]
-
-
-def _appended(timeline: Timeline) -> Iterator[Output]:
-    """The rows of the states that the run appends, as outputs."""
-    for state in timeline.graph.states:
-        tensor = timeline.graph.tensors[state.tensor]
-        axis, rows = tensor.resident_rows or (0, 0)
-        if rows < tensor.shape[axis]:
-            starts = tuple(rows if d == axis else 0 for d in range(len(tensor.shape)))
-            view = Slice(starts, tensor.shape, (1,) * len(tensor.shape))
-            yield Output(state.present, state.tensor, (view,))
-
-
-def _finish(timeline: Timeline, readiness: Readiness, output: Output) -> int | None:
-    tensor = timeline.graph.tensors[output.tensor]
-    if tensor.role in (Role.INPUT, Role.WEIGHT):
-        return 0
-    earliest: np.ndarray | None = None
-    for place in sorted(readiness.writers):
-        if place[1] == output.tensor:
-            cycles = readiness.produced(place)
-            earliest = cycles if earliest is None else np.minimum(earliest, cycles)
-    if earliest is None:
-        return None
-    last = int(constant_axes_dropped(apply_view(output.view, earliest)).max())
-    return None if last == readiness.never else last

@@ -185,8 +185,9 @@ def test_a_stationary_operand_must_be_there_when_it_is_loaded() -> None:
     late = {r: start + int(lengths[r]) for r, start in moved.items()}
     shift = {int(r): int(tiles.start[r]) + 1000 for r in np.flatnonzero(tiles.operator > 1)}
     ends = {r: start + int(lengths[r]) for r, start in shift.items()}
+    long = edited(wide, death=lambda column: column * 0 + 9000)
     broken = with_tiles(
-        replace(plan, buffers=edited(wide, death=lambda column: column + 2000), interval=9000, latency=9000),
+        replace(plan, buffers=long, interval=9000, latency=9000),
         0, start={**moved, **shift}, end={**late, **ends},
     )  # fmt: skip
     faults = simulate(broken).faults

@@ -131,6 +131,25 @@ def with_unwritten_output(plan: Plan) -> Plan:
     return replace(plan, graph=graph, tensor_names=(*plan.tensor_names, "zz"))
 
 
+def with_output(tensor: str) -> Break:
+    """A tensor of the graph is an output of the model too."""
+
+    def change(plan: Plan) -> Plan:
+        outputs = (*plan.graph.outputs, Output("more", tensor, ()))
+        return replace(plan, graph=replace(plan.graph, outputs=outputs))
+
+    return change
+
+
+def with_unread_input(plan: Plan) -> Plan:
+    """An output that is an input which no chip has."""
+    given = Tensor("zz", (2,), DType.FP32, Role.INPUT)
+    graph = replace(
+        plan.graph, tensors={**plan.graph.tensors, "zz": given}, inputs=(*plan.graph.inputs, "zz")
+    )
+    return with_output("zz")(replace(plan, graph=graph, tensor_names=(*plan.tensor_names, "zz")))
+
+
 RELU, MATMUL = {"operator": "relu", "stage": 0}, {"operator": "matmul", "stage": 0}
 
 BROKEN: list[tuple[str, str, Break, dict[str, object]]] = [
@@ -419,6 +438,25 @@ BROKEN: list[tuple[str, str, Break, dict[str, object]]] = [
         {"operator": "double", "unit": "vector"},
     ),
     ("an output that nobody writes", "missing_output", with_unwritten_output, {"tensor": "lost"}),
+    ("an output that is an input on no chip", "missing_output", with_unread_input, {"tensor": "more"}),
+    (
+        "an output that dies before it is read",
+        "output_not_held",
+        both(buffer(2, "out", death=910), plan_field(latency=911)),
+        {"chip": 2, "tensor": "out", "cycle": 910, "expected": 911, "found": 910},
+    ),
+    (
+        "an output that is an input, overwritten",
+        "output_not_held",
+        both(with_output("x"), buffer(0, "x", death=905)),
+        {"chip": 0, "tensor": "x", "cycle": 905, "expected": 906, "found": 905},
+    ),
+    (
+        "an output that two chips have, neither to the end",
+        "output_not_held",
+        both(with_output("z"), buffer(0, "z", death=800), buffer(2, "z", death=850)),
+        {"chip": 2, "tensor": "z", "cycle": 850, "expected": 906, "found": 850},
+    ),
     (
         "resident rows written",
         "written_twice",
@@ -454,6 +492,23 @@ def test_buffers_in_another_order_and_twice() -> None:
     twice = {name: (lambda c: np.append(c, c[-1:])) for name in plan.buffers.__dataclass_fields__}
     faults = simulate(replace(plan, buffers=edited(plan.buffers, **twice))).faults
     assert [(fault.name, fault.chip, fault.tensor) for fault in faults] == [("duplicate_buffer", 2, "z")]
+
+
+@pytest.mark.parametrize(("chip", "name"), [(0, "x"), (0, "z"), (2, "z"), (2, "p")])
+def test_one_chip_that_holds_an_output_to_the_end_is_enough(chip: int, name: str) -> None:
+    plan = with_output(name)(small_plan())
+    assert {fault.name for fault in simulate(plan).faults} == {"output_not_held"}
+    report = simulate(buffer(chip, name, death=906)(plan))
+    assert report.ok, report.faults
+
+
+def test_an_input_that_comes_over_links_is_there_when_it_arrives() -> None:
+    broken = both(tensor("z", role=Role.INPUT), without_second_transfer)(small_plan())
+    faults = [fault for fault in simulate(broken).faults if fault.name == "receive_without_arrival"]
+    assert [(fault.operator, fault.tensor, fault.tile) for fault in faults] == [
+        ("top", "z", 0),
+        ("top", "z", 1),
+    ]
 
 
 def test_a_stage_twice_on_a_chip_writes_twice() -> None:

@@ -1,0 +1,94 @@
+"""Is every output whole on some chip by the stated latency, and still there when the host reads it?
+
+The host reads the outputs of a micro-batch in the last cycle of it, at the latency that the plan
+states, from one chip for each output. So that chip must have all of the output by then, and its
+buffer may not die before.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from chiplan.ir import Output, Role, Slice, apply_view
+
+from .faults import Fault
+from .memory_map import MemoryUse
+from .readiness import Readiness
+from .ready_times import constant_axes_dropped
+from .timeline import Timeline
+
+
+class OutputPlaces(NamedTuple):
+    """A model output, or the rows that the run appends to a state. `whole`: by chip, the cycle in
+    which the last element is in its SRAM; chips that never have all of it are left out."""
+
+    output: Output
+    role: Role
+    whole: dict[int, int]
+
+    @property
+    def finish(self) -> int | None:
+        """First cycle in which a chip has all of it; None when none ever does. A constant is not
+        read from a chip."""
+        return 0 if self.role is Role.WEIGHT else min(self.whole.values(), default=None)
+
+
+def output_places(timeline: Timeline, readiness: Readiness) -> tuple[OutputPlaces, ...]:
+    """Where and when every output and every state's new rows are whole."""
+    outputs = [*timeline.graph.outputs, *_appended(timeline)]
+    return tuple(_places(timeline, readiness, output) for output in outputs)
+
+
+def _appended(timeline: Timeline) -> Iterator[Output]:
+    """The rows of the states that the run appends, as outputs."""
+    for state in timeline.graph.states:
+        tensor = timeline.graph.tensors[state.tensor]
+        axis, rows = tensor.resident_rows or (0, 0)
+        if rows < tensor.shape[axis]:
+            starts = tuple(rows if d == axis else 0 for d in range(len(tensor.shape)))
+            view = Slice(starts, tensor.shape, (1,) * len(tensor.shape))
+            yield Output(state.present, state.tensor, (view,))
+
+
+def _places(timeline: Timeline, readiness: Readiness, output: Output) -> OutputPlaces:
+    role = timeline.graph.tensors[output.tensor].role
+    whole: dict[int, int] = {}
+    if role is not Role.WEIGHT:
+        buffers = timeline.plan.buffers
+        position = timeline.plan.tensor_names.index(output.tensor)
+        for chip in sorted(set(buffers.chip[buffers.tensor == position].tolist())):
+            cycles = readiness.times((chip, output.tensor))
+            last = int(constant_axes_dropped(apply_view(output.view, cycles)).max())
+            if last != readiness.never:
+                whole[chip] = last
+    return OutputPlaces(output, role, whole)
+
+
+def check_outputs(places: tuple[OutputPlaces, ...], stated: int) -> Iterator[Fault]:
+    """missing_output, wrong_latency: a chip has all of every output by the cycle that the plan states."""
+    for place in places:
+        name, cycle = place.output.name, place.finish
+        if cycle is None:
+            message = f"no chip ever has all of output {name}: a part is not computed, or not brought there"
+            yield Fault("missing_output", message, tensor=name)
+        elif cycle > stated:
+            message = f"the plan states a latency of {stated} cycles, but output {name} is there at {cycle}"
+            yield Fault("wrong_latency", message, cycle=cycle, tensor=name, expected=stated, found=cycle)
+
+
+def check_holds(places: tuple[OutputPlaces, ...], use: MemoryUse, stated: int) -> Iterator[Fault]:
+    """output_not_held: a chip that has all of an output by the stated latency keeps it until then."""
+    buffers = use.timeline.plan.buffers
+    for place in places:
+        tensor = use.positions[place.output.tensor]
+        rows = [use.rows[chip, tensor] for chip, cycle in place.whole.items() if cycle <= stated]
+        if not rows or any(buffers.death[row] == -1 for row in rows):
+            continue
+        row = max(rows, key=lambda row: int(buffers.death[row]))
+        death = int(buffers.death[row])
+        # A buffer that dies before its last use is a fault of its own.
+        if death < stated and use.last_use.get((int(buffers.chip[row]), tensor), death) <= death:
+            problem = (
+                f"dies at cycle {death}, but the host reads output {place.output.name} at {stated}, and no "
+                "other chip that has all of it keeps it longer"
+            )
+            yield use.fault("output_not_held", row, problem, stated, death, cycle=death)
