@@ -1,5 +1,9 @@
 """Finds KV-cache pairs by the structure of the graph: present = Concat(past, new rows) along one axis,
-possibly seen through transposes; or an Attention operator that appends by itself."""
+possibly seen through transposes; or an Attention operator that appends by itself.
+
+New rows that are computed from their own past make no state. A state is one tensor, past and new rows
+together, and who reads of it waits for its rows: such rows would wait for themselves.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +12,8 @@ from .import_nodes import Node
 from .imported import StatePair
 
 _SAME = ("Identity", "Transpose")
+_SIZES = ("Shape", "Size")
+"""Operators that read the extents of a value and none of its elements."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +29,32 @@ def find_states(
 ) -> tuple[StatePair, ...]:
     """State pairs in the order of the outputs. `input_ranks`: rank of every model input."""
     producers = {output: node for node in nodes for output in node.outputs if output}
-    pairs = (_pair(output, producers, input_ranks) for output in outputs)
-    return tuple(pair for pair in pairs if pair is not None)
+    found = [_pair(output, producers, input_ranks) for output in outputs]
+    pairs = [pair for pair in found if pair is not None]
+    rows = {pair.past: _new_rows(pair, producers) for pair in pairs}
+    return tuple(pair for pair in pairs if not _waits_for_itself(pair.past, rows, producers))
+
+
+def _new_rows(pair: StatePair, producers: Mapping[str, Node]) -> tuple[str, ...]:
+    """The values that the new rows are made of: for Attention the keys and the values."""
+    node, _ = _through_views(pair.present, producers)
+    if node is None:
+        return ()
+    return node.inputs[1:] if node.op_type == "Concat" else node.inputs[1:3]
+
+
+def _waits_for_itself(past: str, rows: Mapping[str, tuple[str, ...]], producers: Mapping[str, Node]) -> bool:
+    """Whether the new rows of a state depend on its past, or on a state whose new rows do."""
+    waiting, seen = list(rows[past]), set(rows[past])
+    while waiting:
+        name = waiting.pop()
+        if name == past:
+            return True
+        node = producers.get(name)
+        read = rows.get(name, ()) if node is None or node.op_type in _SIZES else node.inputs
+        waiting.extend(source for source in read if source not in seen)
+        seen.update(read)
+    return False
 
 
 def _pair(output: str, producers: Mapping[str, Node], ranks: Mapping[str, int]) -> StatePair | None:

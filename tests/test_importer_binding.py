@@ -84,6 +84,50 @@ def test_a_state_is_found_through_transposes_and_by_structure_alone(tmp_path: Pa
     assert model.bindings == {"n": 1, "q": 8}
 
 
+ROWS = {
+    "the past itself": """g (float[4, 8] x) => (float[5, 8] z) {
+        y = ReduceMean <keepdims = 1> (x, zero)
+        z = Concat <axis = 0> (x, y)
+    }""",
+    "the past twice": "g (float[4, 8] x) => (float[8, 8] z) { z = Concat <axis = 0> (x, x) }",
+    "each other's past": """g (float[4, 8] a, float[4, 8] b) => (float[5, 8] c, float[5, 8] d) {
+        m = ReduceMean <keepdims = 1> (b, zero)
+        n = ReduceMax <keepdims = 1> (a, zero)
+        c = Concat <axis = 0> (a, m)
+        d = Concat <axis = 0> (b, n)
+    }""",
+}
+
+
+@pytest.mark.parametrize("text", ROWS.values(), ids=ROWS)
+def test_rows_that_descend_from_their_past_make_no_state(tmp_path: Path, text: str) -> None:
+    model = parser.parse_model('<ir_version: 9, opset_import: ["": 18]>' + text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.int64), "zero"))
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    imported = import_model(file)
+    assert imported.states == ()
+    assert set(imported.inputs) == {entry.name for entry in model.graph.input}
+
+
+def test_rows_may_depend_on_the_extents_of_their_past_and_on_another_state(tmp_path: Path) -> None:
+    file = save(
+        tmp_path,
+        """g (float[1, p, 4] first, float[1, p, 4] second, float[1, 1, 4] new)
+           => (float[1, q, 4] longer, float[1, q, 4] later) {
+            n = Shape <start = 1, end = 2> (first)
+            f = Cast <to = 1> (n)
+            r = Add (new, f)
+            longer = Concat <axis = 1> (first, r)
+            s = ReduceMax <keepdims = 1> (longer)
+            t = Add (new, s)
+            later = Concat <axis = 1> (second, t)
+        }""",
+    )
+    model = import_model(file, bind={"p": 5})
+    assert model.states == (StatePair("first", "longer", 1), StatePair("second", "later", 1))
+
+
 def test_the_attention_operator_appends_to_a_state(tmp_path: Path) -> None:
     text = """g (float[b, 2, 1, 8] q, float[b, 2, 1, 8] k, float[b, 2, 1, 8] v,
            float[b, 2, p, 8] past_key, float[b, 2, p, 8] past_value)
