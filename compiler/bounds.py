@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil, prod
 
+import numpy as np
+
 from chiplan.ir import Bound, Chip, Graph, Operator, Target, Unit, matrix_rules
 from chiplan.partitioner import PartitionProblem, StageCuts, least_load, smallest_in_order, stage_load
 
@@ -13,28 +15,41 @@ from .tile_choice import TiledOperator
 
 
 def interval_bounds(
-    graph: Graph, tiled: Mapping[int, TiledOperator], built: GraphProblem, cuts: StageCuts, target: Target
+    graph: Graph,
+    tiled: Mapping[int, TiledOperator],
+    built: GraphProblem,
+    cuts: StageCuts,
+    target: Target,
+    unclosed: str,
 ) -> tuple[Bound, ...]:
     """interval >= work of a unit kind / chips; >= largest operator; >= best stage cut.
 
     The work is that of the tiles as they are cut (whole weight blocks, padding included); the bound
     without padding counts the multiplications alone.
     """
-    problem = built.problem
+    problem = replace(built.problem, stages=cuts.stages)
     total = problem.work.sum(axis=0)
     unit = UNITS[int(total.argmax())]
     even = ceil(int(total.max()) / problem.stages)
     largest = max(range(len(graph.operators)), key=lambda i: tiled[i].work)
     operator = graph.operators[largest]
     best = max(cuts.bound, even, tiled[largest].work)
+    above = f"; the plan is above it: {unclosed}" if unclosed else ""
+    chips = "chips" if problem.stages > 1 else "chip"
     bounds = [
-        Bound("interval", even, f"all work of the {unit.value} unit, evenly on {problem.stages} chips"),
+        Bound(
+            "interval",
+            even,
+            f"all work of the {unit.value} unit, evenly on {problem.stages} {chips}",
+        ),
         Bound(
             "interval",
             tiled[largest].work,
             f"the largest operator that one chip runs, {(*operator.nodes, operator.name)[0]}",
         ),
-        Bound("interval", best, f"the best cut into stages, by the solver{_why_uneven(problem, best)}"),
+        Bound(
+            "interval", best, f"the best cut into stages, by the solver{_why_uneven(problem, best)}{above}"
+        ),
     ]
     if unit is Unit.MATRIX:
         dense = ceil(sum(_dense_cycles(graph, op, target.chip) for op in graph.operators) / problem.stages)
@@ -65,18 +80,19 @@ def _why_uneven(problem: PartitionProblem, bound: int) -> str:
 
 
 def latency_bound(graph: Graph, target: Target, tiled: Mapping[int, TiledOperator]) -> Bound:
-    """Critical path when links are free and every operator has its unit to itself, tiles in order."""
+    """Critical path when links and weight loads are free and every operator has its unit to itself."""
     everything = StageWork(0, tuple(range(len(graph.operators))))
-    scheduler = Scheduler(graph, target, [everything], tiled, 1 << 40, place=start_alone)
+    free = {index: replace(t, load=np.zeros_like(t.load)) for index, t in tiled.items()}
+    scheduler = Scheduler(graph, target, [everything], free, 1 << 40, place=start_alone)
     path = scheduler.run().latency
     return Bound(
-        "latency", path, "the critical path: each operator alone on its unit, tiles in order, links free"
+        "latency", path, "the critical path of these tiles: each operator alone on its unit, links free"
     )
 
 
-def memory_bound(problem: PartitionProblem) -> Bound:
+def memory_bound(problem: PartitionProblem, chip: Chip) -> Bound:
     """chips >= resident bytes / usable bytes of a chip."""
     total = sum(resident.nbytes for resident in problem.resident)
     return Bound(
-        "chips", max(1, ceil(total / problem.capacity)), "weights and states over the SRAM of a chip"
+        "chips", max(1, ceil(total / chip.usable_bytes)), "weights and states over the SRAM of a chip"
     )

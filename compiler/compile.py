@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from chiplan.ir import Cycle, Graph, InternalFault, Plan, Problem, Target
+from chiplan.ir import BadInput, Cycle, Graph, InternalFault, Plan, Problem, Target
 from chiplan.runtime_sim import Report, simulate
 
 from .canonical import build_graph
@@ -12,7 +12,6 @@ from .fusion import fuse_vector_chains
 from .imported import ImportedModel
 from .importer import import_model
 from .indexed_loads import index_weight_loads
-from .interval_search import stated_latency
 from .plan_build import build_buffers, build_stages, build_transfers
 from .planner import Options, Planner, check_options, silent
 from .precision import apply_precision, default_precision
@@ -78,6 +77,9 @@ def plan_model(
     graph = fold_quantised_products(build_graph(imported))
     precision = options.precision or default_precision(graph, target.chip)
     graph = prepare_graph(graph, precision, target)
+    if not graph.operators:
+        message = f"{imported.name}: its outputs are its inputs or constants; there is nothing to plan"
+        raise BadInput(Problem("nothing_to_plan", message))
     tiled = tile_graph(graph, target.chip)
     planner = Planner(graph, target, tiled, options, progress)
     found = planner.run()
@@ -96,7 +98,7 @@ def plan_model(
         transfers=transfers,
         hops=hops,
         buffers=build_buffers(graph, found.stages, found.schedule, target, options.users, names),
-        latency=Cycle(stated_latency(graph, found.schedule, options.users)),
+        latency=Cycle(found.schedule.latency),
         interval=Cycle(found.schedule.interval),
         users=options.users,
         batch=imported.batch,

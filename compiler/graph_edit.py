@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 
-from chiplan.ir import Graph, Operator, Role, Tensor
+from chiplan.ir import Graph, Operator, Tensor
 
 
 def writers_of(operators: Iterable[Operator]) -> dict[str, list[int]]:
@@ -55,7 +55,8 @@ def sorted_graph(graph: Graph, operators: list[Operator], tensors: dict[str, Ten
             if not counts[after]:
                 heappush(ready, after)
     if len(ordered) != len(operators):
-        raise ValueError("the operators form a cycle")
+        stuck = [operators[i].name for i, count in enumerate(counts) if count]
+        raise ValueError(f"operators wait for each other: {', '.join(stuck[:5])}")
     return replace(
         graph, operators=tuple(ordered), tensors=_used_tensors(graph, ordered, tensors or graph.tensors)
     )
@@ -78,8 +79,3 @@ def _used_tensors(graph: Graph, operators: list[Operator], tensors: dict[str, Te
     for operator in operators:
         used |= {operand.tensor for operand in operator.operands} | {r.tensor for r in operator.results}
     return {name: tensor for name, tensor in tensors.items() if name in used}
-
-
-def is_value(graph: Graph, name: str) -> bool:
-    """Whether a tensor is computed in the run."""
-    return graph.tensors[name].role is Role.VALUE

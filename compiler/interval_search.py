@@ -10,7 +10,7 @@ from .addresses import OutOfSram
 from .links import Router
 from .modulo import NoRoom
 from .plan_build import build_buffers
-from .scheduling import Schedule, Scheduler, StageWork
+from .scheduling import Packing, Schedule, Scheduler, StageWork
 from .sram_room import SramRoom
 from .tile_choice import TiledOperator
 
@@ -36,9 +36,10 @@ _STRETCHES = (
     2.0,
     4.0,
 )
-_GRAINS = (1, 32)
-"""Start cycles are multiples of the grain. One of about a row chunk wastes a few cycles an operator, and
-leaves gaps that short tiles fill to the last cycle: a full circle may close with it alone."""
+_PACKINGS = (Packing(), Packing(pauses=True))
+_TIGHT_PACKING = Packing(grain=32)
+"""A grain of about a row chunk wastes a few cycles an operator, and leaves gaps that short tiles fill to
+the last cycle: a full circle may close with it alone."""
 
 _BISECTIONS = 3
 _ENDLESS = 1 << 40
@@ -96,6 +97,8 @@ class IntervalSearch:
             if found is not None and best is None and refusals:
                 found = self._tightened(found, stages, refusals)
             best = self._better(best, found)
+        if best is not None and self.graph.states:
+            best = self._in_step(best, stages, refusals)
         if best is None:
             raise next(refusal for refusal in refusals.values() if isinstance(refusal, OutOfSram))
         shorter = [interval for interval in refusals if interval < best.interval]
@@ -106,16 +109,21 @@ class IntervalSearch:
     ) -> Schedule | None:
         """A schedule whose buffers have addresses, or None and an entry in `refusals`."""
         self.progress(f"scheduling at an interval of {interval:,} cycles")
-        for grain in _GRAINS:
+        found: list[Schedule] = []
+        for packing in (*_PACKINGS, _TIGHT_PACKING):
+            if found and packing is _TIGHT_PACKING:
+                continue
             try:
-                schedule = self._at(stages, interval, grain)
+                schedule = self._at(stages, interval, packing)
                 build_buffers(self.graph, stages, schedule, self.target, self.users, self.names)
             except (NoRoom, OutOfSram) as refusal:
                 refusals[interval] = refusal
             else:
-                refusals.pop(interval, None)
-                return schedule
-        return None
+                found.append(schedule)
+        if not found:
+            return None
+        refusals.pop(interval, None)
+        return min(found, key=self.merit)
 
     def _words(self, refusal: NoRoom | OutOfSram) -> str:
         if isinstance(refusal, OutOfSram):
@@ -141,6 +149,17 @@ class IntervalSearch:
                 best, high = self._better(best, schedule) or best, middle
         return best
 
+    def _in_step(
+        self, best: Schedule, stages: Sequence[StageWork], refusals: dict[int, NoRoom | OutOfSram]
+    ) -> Schedule:
+        """At an interval of latency / users no user waits, and the latency need not be rounded."""
+        for _ in range(_BISECTIONS):
+            interval = ceil(best.latency / self.users)
+            if interval == best.interval:
+                break
+            best = self._better(best, self._try(stages, interval, refusals)) or best
+        return best
+
     def _better(self, best: Schedule | None, found: Schedule | None) -> Schedule | None:
         if best is None or found is None:
             return best or found
@@ -156,13 +175,13 @@ class IntervalSearch:
         pace, latency = self.pace(schedule), schedule.latency
         return (latency, pace) if self.objective == "latency" else (pace, latency)
 
-    def _at(self, stages: Sequence[StageWork], interval: int, grain: int = 1) -> Schedule:
+    def _at(self, stages: Sequence[StageWork], interval: int, packing: Packing = _PACKINGS[0]) -> Schedule:
         room = None
         if self.waiting:
             operators = {stage.chip: stage.operators for stage in stages}
             room = SramRoom(self.graph, operators, self.target.chip, self.users)
         return Scheduler(
-            self.graph, self.target, stages, self.tiled, interval, self.router, grain=grain, room=room
+            self.graph, self.target, stages, self.tiled, interval, self.router, packing, self.users, room
         ).run()
 
     def _intervals(self, stages: Sequence[StageWork]) -> Iterator[int]:
@@ -182,17 +201,6 @@ def certify(found: Found, stages: Sequence[StageWork], tiled: Mapping[int, Tiled
     problem = "schedule: interval of these stages" + (f"; {found.binding}" if found.binding else "")
     status = "optimal" if interval == least else "feasible"
     return Certificate(problem, status, interval, least, (interval - least) / max(1, least), 0.0)
-
-
-def stated_latency(graph: Graph, schedule: Schedule, users: int) -> int:
-    """The latency that the plan promises.
-
-    When several users wait for their own last micro-batch, starts are offset by the latency as well
-    as by the interval; a latency of whole intervals keeps every offset a whole number of them.
-    """
-    if graph.states and users > 1 and users * schedule.interval < schedule.latency:
-        return ceil(schedule.latency / schedule.interval) * schedule.interval
-    return schedule.latency
 
 
 def busiest_unit(stages: Sequence[StageWork], tiled: Mapping[int, TiledOperator]) -> int:

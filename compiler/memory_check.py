@@ -1,7 +1,7 @@
 """Why a model does not fit, said before or after the solver, with what is missing."""
 
 from chiplan.ir import Graph, Infeasible, Problem, Role, Target
-from chiplan.partitioner import PartitionProblem
+from chiplan.partitioner import FewestStages, PartitionProblem
 
 _MIB = 1 << 20
 
@@ -38,23 +38,30 @@ def _reader(graph: Graph, name: str) -> str | None:
     return None
 
 
-def refuse_memory(problem: PartitionProblem, smallest: int | None, target: Target) -> Infeasible:
+def refuse_memory(
+    problem: PartitionProblem, chips: int, fewest: FewestStages | None, target: Target
+) -> Infeasible:
     """The refusal when no cut into the chips asked for fits into SRAM."""
     total = sum(resident.nbytes for resident in problem.resident)
-    reserve = target.chip.usable_bytes - problem.capacity
-    needed, available = total + reserve * problem.stages, target.chip.usable_bytes * problem.stages
-    cure = (
-        f"The smallest number of chips that fits is {smallest}"
-        + (f", but {target.name} has {target.topology.chips}." if smallest > target.topology.chips else ".")
-        if smallest is not None
-        else "No number of chips fits, one chip a stage: use a smaller --batch, --sequence or --precision."
-    )
+    active = int(problem.activations.max(initial=0))
+    spare = target.chip.usable_bytes - problem.capacity
+    needed, available = total + active + spare * chips, target.chip.usable_bytes * chips
     message = (
-        f"{problem.stages} chips of {target.name} hold {megabytes(available)}; weights and states take "
-        f"{megabytes(total)} and activations at least {megabytes(reserve)} a chip: "
+        f"{chips} chip{'s' if chips > 1 else ''} of {target.name} hold{'' if chips > 1 else 's'} "
+        f"{megabytes(available)}; weights and states take "
+        f"{megabytes(total)}, the activations of the largest operator {megabytes(active)}: "
         + (f"{megabytes(needed - available)} short. " if needed > available else "no cut fits. ")
-        + cure
+        + _cure(fewest, target)
     )
+    smallest = fewest.count if fewest else None
     return Infeasible(
         Problem("sram_too_small", message, needed=needed, available=available, smallest_chips=smallest)
     )
+
+
+def _cure(fewest: FewestStages | None, target: Target) -> str:
+    if fewest is None:
+        return "No number of chips fits, one chip a stage: use a smaller --batch, --sequence or --precision."
+    there = target.topology.chips
+    missing = f", but {target.name} has {there}" if fewest.count > there else ""
+    return f"The smallest number of chips that fits is {fewest.count}{missing}."

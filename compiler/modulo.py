@@ -43,8 +43,6 @@ class ModuloTable:
         index = bisect_right(self._starts, offset)
         if index and self._ends[index - 1] > offset:
             offset = self._ends[index - 1]
-        elif not index and self._ends[-1] == interval and self._starts[-1] == 0:
-            raise NoRoom
         for _ in range(len(self._starts) + 1):
             following = self._starts[index] if index < len(self._starts) else interval + self._starts[0]
             if following > offset:

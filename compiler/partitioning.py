@@ -57,29 +57,38 @@ def build_problem(
     stages: int,
     objective: str,
     users: int,
-    reserve: int,
+    spare: int = 0,
 ) -> GraphProblem:
     """Items, work, carried tensors and resident bytes of a graph on at most `stages` chips.
 
-    `reserve` bytes a chip are left for activations.
+    `spare` bytes a chip are left for activations besides those that the largest operator needs at once;
+    with any, the cut may still be good, but what is proved of it holds for that much less SRAM alone.
     """
     cheap = recomputable(graph, tiled, target)
-    items = _items(graph, cheap)
+    items = _items(graph, frozenset(cheap))
     item_of = {operator: item for item, operators in enumerate(items) for operator in operators}
     work = np.zeros((len(items), len(UNITS)), dtype=np.int64)
     for operator, item in item_of.items():
         work[item, UNITS.index(graph.operators[operator].unit)] += tiled[operator].work
     problem = PartitionProblem(
         work=work,
+        activations=np.array([max(active_bytes(graph, op) for op in item) for item in items], dtype=np.int64),
         carried=_carried(graph, item_of, target),
-        resident=_residents(graph, item_of, users, target.chip.alignment),
+        resident=_residents(graph, item_of, cheap, users, target.chip.alignment),
         recomputed=_recomputed(graph, cheap, item_of, tiled),
         stages=stages,
-        capacity=target.chip.usable_bytes - reserve,
+        capacity=target.chip.usable_bytes - spare,
         link_ways=max(1, len(target.topology.links) // target.topology.chips // 3),
         objective=objective,
     )
     return GraphProblem(problem, tuple(items), cheap)
+
+
+def active_bytes(graph: Graph, index: int) -> int:
+    """Bytes of the values that an operator reads and writes: they are all there at its last tile."""
+    operator = graph.operators[index]
+    names = {operand.tensor for operand in operator.operands} | {r.tensor for r in operator.results}
+    return sum(t.nbytes for t in map(graph.tensors.__getitem__, names) if t.role in (Role.VALUE, Role.INPUT))
 
 
 def recomputable(graph: Graph, tiled: Mapping[int, TiledOperator], target: Target) -> tuple[int, ...]:
@@ -89,7 +98,7 @@ def recomputable(graph: Graph, tiled: Mapping[int, TiledOperator], target: Targe
     history: dict[int, frozenset[int]] = {}
     for index, operator in enumerate(graph.operators):
         before = [w for operand in operator.operands for w in writers.get(operand.tensor, ())]
-        if not _is_cheap_kind(operator, graph) or any(w not in history for w in before):
+        if not _is_cheap_kind(operator, graph, target) or any(w not in history for w in before):
             continue
         if any(result.tensor in kept or len(writers[result.tensor]) > 1 for result in operator.results):
             continue
@@ -100,21 +109,23 @@ def recomputable(graph: Graph, tiled: Mapping[int, TiledOperator], target: Targe
     return tuple(sorted(history))
 
 
-_SMALL_TABLE = 1 << 20
+_SMALL_TABLE = 64
+"""A weight that takes less than this part of a chip's SRAM may be held on every stage."""
 
 
-def _is_cheap_kind(operator: Operator, graph: Graph) -> bool:
+def _is_cheap_kind(operator: Operator, graph: Graph, target: Target) -> bool:
+    small = target.chip.usable_bytes // _SMALL_TABLE
     tensors = [graph.tensors[operand.tensor] for operand in operator.operands]
     return operator.unit is not Unit.MATRIX and all(
-        t.role is not Role.STATE and not (t.role is Role.WEIGHT and t.nbytes > _SMALL_TABLE) for t in tensors
+        t.role is not Role.STATE and not (t.role is Role.WEIGHT and t.nbytes > small) for t in tensors
     )
 
 
-def _items(graph: Graph, cheap: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _items(graph: Graph, cheap: frozenset[int]) -> list[tuple[int, ...]]:
     """Operators that must share a chip, merged, in topological order: the writers of one tensor, and
     all that touch one state."""
     flow: nx.DiGraph = nx.DiGraph()
-    flow.add_nodes_from(i for i in range(len(graph.operators)) if i not in set(cheap))
+    flow.add_nodes_from(i for i in range(len(graph.operators)) if i not in cheap)
     writers, readers = writers_of(graph.operators), readers_of(graph.operators)
     for name, made in writers.items():
         for writer in made:
@@ -142,17 +153,21 @@ def _carried(graph: Graph, item_of: Mapping[int, int], target: Target) -> tuple[
     return tuple(carried)
 
 
-def _residents(graph: Graph, item_of: Mapping[int, int], users: int, alignment: int) -> tuple[Resident, ...]:
+def _residents(
+    graph: Graph, item_of: Mapping[int, int], cheap: tuple[int, ...], users: int, alignment: int
+) -> tuple[Resident, ...]:
     readers, writers = readers_of(graph.operators), writers_of(graph.operators)
     residents = []
     for name, tensor in graph.tensors.items():
         if tensor.role not in (Role.WEIGHT, Role.STATE):
             continue
         touched = [*readers.get(name, ()), *writers.get(name, ())]
-        items = sorted({item_of[i] for i in touched if i in item_of})
-        if items:
-            padded = -(-tensor.nbytes // alignment) * alignment
-            residents.append(Resident(padded * (users if tensor.role is Role.STATE else 1), tuple(items)))
+        items = tuple(sorted({item_of[i] for i in touched if i in item_of}))
+        recomputed = tuple(number for number, operator in enumerate(cheap) if operator in touched)
+        padded = -(-tensor.nbytes // alignment) * alignment
+        copies = users if tensor.role is Role.STATE else 1
+        if items or recomputed:
+            residents.append(Resident(padded * copies, items, recomputed))
     return tuple(residents)
 
 

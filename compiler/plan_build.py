@@ -101,6 +101,7 @@ def buffer_needs(graph: Graph, stage: StageWork, schedule: Schedule, users: int)
             *(result.tensor for result in graph.operators[index].results),
         )
     )
+    touched |= dict.fromkeys(name for chip, name in schedule.lifetimes if chip == stage.chip)
     needs = []
     for name in sorted(touched):
         tensor = graph.tensors[name]

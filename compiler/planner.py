@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
-from chiplan.ir import BadInput, Bound, Certificate, Graph, Problem, Role, Target
-from chiplan.partitioner import StageCuts, cut_stages, place_stages, smallest_stage_count
+from chiplan.ir import BadInput, Bound, Certificate, Graph, Infeasible, Problem, Target
+from chiplan.partitioner import StageCuts, cut_stages, least_load, place_stages, smallest_stage_count
 
 from .addresses import OutOfSram
 from .bounds import interval_bounds, latency_bound, memory_bound
@@ -17,6 +16,8 @@ from .tile_choice import TiledOperator
 
 OBJECTIVES = ("throughput", "latency", "chips")
 
+
+_RETRIES = 6
 
 _MOST_CHIPS = 128
 """How many chips a refusal looks at before it says that no number fits."""
@@ -89,21 +90,49 @@ class Planner:
 
     def run(self) -> Planned:
         check_tables(self.graph, self.target)
-        reserve = self._first_reserve()
-        for _ in range(6):
-            built = self._problem(reserve)
-            self.progress(f"cutting {built.problem.items} items into stages")
-            cuts = cut_stages(built.problem)
-            if cuts is None:
-                self._refuse(built)
+        built = self._problem(spare=0)
+        cuts = self._cuts(built)
+        if cuts is None:
+            raise self._refusal(built)
+        # What is proved, is proved for the whole SRAM; first fit may need some to spare.
+        proved, spare = (built, cuts), 0
+        for _ in range(_RETRIES):
             try:
-                return self._best(built, cuts)
+                return self._planned(*proved, self._best_with_fewer(built, cuts))
             except OutOfSram as shortage:
-                reserve += max(shortage.needed - shortage.available, self.target.chip.usable_bytes // 64)
-        return self._refuse(self._problem(reserve))
+                spare += max(shortage.needed - shortage.available, self.target.chip.usable_bytes // 64)
+            built = self._problem(spare)
+            cuts = self._cuts(built)
+            if cuts is None:
+                break
+        raise self._refusal(built)
 
-    def _best(self, built: GraphProblem, cuts: StageCuts) -> Planned:
-        """Schedule every cut that the solver cannot tell apart; raises OutOfSram if none fits."""
+    def _cuts(self, built: GraphProblem) -> StageCuts | None:
+        self.progress(f"cutting {built.problem.items} items into stages")
+        return cut_stages(built.problem)
+
+    def _best_with_fewer(self, built: GraphProblem, cuts: StageCuts) -> Candidate:
+        """The best plan of all counts up to the one asked for. A cut into many stages may have a small
+        load and still not close: links are full, or a user waits for hops. Fewer are tried as long as
+        their load could be better, so that more chips never give a worse plan."""
+        best = self._best(built, cuts)
+        if self.options.objective != "throughput":
+            return best
+        for stages in range(len(best.stages) - 1, 0, -1):
+            fewer = replace(built.problem, stages=stages)
+            if least_load(fewer) >= self.search.pace(best.found.schedule):
+                break
+            found = cut_stages(fewer)
+            if found is None:
+                break
+            try:
+                best = min(best, self._best(built, found), key=self._merit)
+            except OutOfSram:
+                continue
+        return best
+
+    def _best(self, built: GraphProblem, cuts: StageCuts) -> Candidate:
+        """The best of all cuts when placed and scheduled; raises OutOfSram if none fits."""
         candidates: list[Candidate] = []
         shortage: OutOfSram | None = None
         for cut in cuts.cuts:
@@ -114,13 +143,13 @@ class Planner:
                 shortage = error
         if not candidates and shortage is not None:
             raise shortage
-        return self._planned(built, cuts, min(candidates, key=self._merit))
+        return min(candidates, key=self._merit)
 
     def _merit(self, candidate: Candidate) -> tuple[int, ...]:
         chips, merit = len(candidate.stages), self.search.merit(candidate.found.schedule)
         return (chips, *merit) if self.options.objective == "chips" else (*merit, chips)
 
-    def _problem(self, reserve: int) -> GraphProblem:
+    def _problem(self, spare: int) -> GraphProblem:
         return build_problem(
             self.graph,
             self.tiled,
@@ -128,22 +157,12 @@ class Planner:
             stages=min(self.chips, len(self.graph.operators)),
             objective=self.options.objective,
             users=self.options.users,
-            reserve=reserve,
+            spare=spare,
         )
 
-    def _first_reserve(self) -> int:
-        """Bytes that the operator with the largest operands and results needs at once."""
-        values = {
-            name: t.nbytes for name, t in self.graph.tensors.items() if t.role in (Role.VALUE, Role.INPUT)
-        }
-        return max(
-            sum(values.get(n, 0) for n in {*(o.tensor for o in op.operands), *(r.tensor for r in op.results)})
-            for op in self.graph.operators
-        )
-
-    def _refuse(self, built: GraphProblem) -> NoReturn:
+    def _refusal(self, built: GraphProblem) -> Infeasible:
         wider = replace(built.problem, stages=max(_MOST_CHIPS, self.target.topology.chips))
-        raise refuse_memory(built.problem, smallest_stage_count(wider), self.target)
+        return refuse_memory(built.problem, self.chips, smallest_stage_count(wider), self.target)
 
     def _place(self, built: GraphProblem, cut: tuple[int, ...]) -> tuple[tuple[StageWork, ...], Certificate]:
         operators = built.operators_of(cut)
@@ -157,9 +176,9 @@ class Planner:
 
     def _planned(self, built: GraphProblem, cuts: StageCuts, best: Candidate) -> Planned:
         bounds = (
-            *interval_bounds(self.graph, self.tiled, built, cuts, self.target),
+            *interval_bounds(self.graph, self.tiled, built, cuts, self.target, best.found.binding),
             latency_bound(self.graph, self.target, self.tiled),
-            memory_bound(built.problem),
+            memory_bound(built.problem, self.target.chip),
         )
         certificates = (*cuts.certificates, best.placement, certify(best.found, best.stages, self.tiled))
         return Planned(best.stages, best.found.schedule, bounds, certificates)

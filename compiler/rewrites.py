@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from chiplan.ir import (
     Graph,
+    Instruction,
     Operand,
     Operator,
     Reshape,
@@ -21,6 +24,8 @@ from chiplan.ir import (
 )
 
 from .graph_edit import kept_tensors, readers_of, sorted_graph, writers_of
+
+_LEAST_SCALE = 2.0**-10
 
 
 def simplify_graph(graph: Graph) -> Graph:
@@ -118,9 +123,11 @@ def move_scales(graph: Graph) -> Graph:
             if len(source) != 1 or len(readers[big.tensor]) != 1 or big.tensor in kept:
                 continue
             scale = _scalar_product(graph.operators[source[0]], graph)
-            saved = _elements(big, tensors) - _elements(small, tensors)
+            if scale is None or tensors[small.tensor].role is Role.WEIGHT:
+                continue
+            saved = _iterations(graph.operators[source[0]]) - _elements(small, operator)
             # Between equals the stationary operand's scale goes: the streamed one has a scale already.
-            if scale is None or saved < 0 or (saved == 0 and position == 0):
+            if saved < 0 or (saved == 0 and position == 0):
                 continue
             moved = _scaled_operand(operator, small, scale[1], tensors)
             operands = [moved[1], moved[1]]
@@ -131,8 +138,13 @@ def move_scales(graph: Graph) -> Graph:
     return sorted_graph(graph, operators, tensors)
 
 
-def _elements(operand: Operand, tensors: Mapping[str, Tensor]) -> int:
-    return prod(view_shape(operand.view, tensors[operand.tensor].shape))
+def _iterations(operator: Operator) -> int:
+    return prod(factor.extent for factor in operator.factors)
+
+
+def _elements(operand: Operand, operator: Operator) -> int:
+    """Distinct elements that an operator reads through an operand."""
+    return prod(operator.factors[axis].extent for axis in operand.axes if axis is not None)
 
 
 def _behind(operand: Operand, source: Operand, tensors: Mapping[str, Tensor]) -> Operand:
@@ -141,7 +153,8 @@ def _behind(operand: Operand, source: Operand, tensors: Mapping[str, Tensor]) ->
 
 
 def _scalar_product(operator: Operator, graph: Graph) -> tuple[Operand, Operand] | None:
-    """(value, scalar constant) of an operator that does nothing but multiply the two."""
+    """(value, scalar constant) of an operator that does nothing but multiply the two, if the scalar
+    can move without a risk: one that makes values larger, or vanish, could leave fp16's range."""
     if operator.unit is not Unit.VECTOR or [i.opcode for i in operator.body] != ["Mul"]:
         return None
     if len(operator.operands) != 2 or operator.body[0].inputs not in ((0, 1), (1, 0)):
@@ -153,9 +166,13 @@ def _scalar_product(operator: Operator, graph: Graph) -> tuple[Operand, Operand]
             value.axes == operator.results[0].axes
             and shape == graph.tensors[operator.results[0].tensor].shape
         )
-        if constant.role is Role.WEIGHT and constant.elements == 1 and whole:
+        if whole and constant.value is not None and constant.elements == 1 and _is_mild(constant.value):
             return value, scalar
     return None
+
+
+def _is_mild(scalar: np.ndarray) -> bool:
+    return scalar.dtype.kind == "f" and bool(_LEAST_SCALE <= abs(float(scalar.ravel()[0])) <= 1)
 
 
 def _scaled_operand(
@@ -171,8 +188,6 @@ def _scaled_operand(
     used = [axis for axis in operand.axes if axis is not None]
     axes = tuple(None if axis is None else used.index(axis) for axis in operand.axes)
     factors = tuple(replace(product.factors[axis], reducer=None) for axis in used)
-    from chiplan.ir import Instruction
-
     body = (Instruction("Mul", (0, 1), source.dtype),)
     scalar = replace(scalar, axes=(None,) * len(view_shape(scalar.view, tensors[scalar.tensor].shape)))
     operands = (replace(operand, axes=axes), scalar)
@@ -227,6 +242,7 @@ def _permuted_axes(copy: Operator, maker: Operator, graph: Graph) -> tuple[int |
             return None
         shape = step_shape(step, shape)
     by_factor = {factor: axes[d] for d, factor in enumerate(source.axes) if factor is not None}
-    if len(set(by_factor.values())) != len(by_factor):
+    repeated = any(factor is not None and factor not in by_factor for factor in target.axes)
+    if repeated or len(set(by_factor.values())) != len(by_factor):
         return None
     return tuple(None if factor is None else by_factor[factor] for factor in target.axes)

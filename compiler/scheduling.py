@@ -54,6 +54,7 @@ class Schedule:
 
     interval: int
     latency: int
+    """The stated one."""
     programs: Mapping[tuple[int, int], ScheduledOperator]
     sent: tuple[SentTensor, ...]
     lifetimes: Mapping[tuple[int, str], Lifetime]
@@ -76,40 +77,40 @@ class ChipState:
 
 @dataclass(frozen=True)
 class Packing:
-    """What the placing of an operator's atoms depends on besides the operator.
+    """How operators are packed onto a unit. Which way is better, only the whole schedule tells.
 
-    longest_load: of any block of the program, cycles. grain: starts are multiples of it.
+    grain: operators start at multiples of it, in cycles. pauses: an operator may start early and wait
+    for its producer in between; else it starts when it can run through.
     """
 
-    longest_load: int
-    grain: int
+    grain: int = 1
+    pauses: bool = False
 
 
-Placer = Callable[[list[ModuloTable], np.ndarray, TiledOperator, Packing], tuple[np.ndarray, np.ndarray]]
+Placer = Callable[[list[ModuloTable], np.ndarray, np.ndarray, Packing], tuple[np.ndarray, np.ndarray]]
 """Start cycle and instance of every atom, int64[atoms] each, from the instances' tables, the atoms'
-ready cycles, the operator, and how to pack."""
+ready cycles and durations, and how to pack."""
 
 
 def deal_in_turn(
-    tables: list[ModuloTable], ready: np.ndarray, tiled: TiledOperator, packing: Packing
+    tables: list[ModuloTable], ready: np.ndarray, durations: np.ndarray, packing: Packing
 ) -> tuple[np.ndarray, np.ndarray]:
     """Atoms are dealt to the instances in turn, the least busy instance first."""
-    durations = tiled.durations(packing.longest_load)
     first = min(range(len(tables)), key=lambda i: tables[i].busy)
     start = np.empty(len(durations), dtype=np.int64)
     for number, table in enumerate(tables):
         queue = slice((number - first) % len(tables), None, len(tables))
         if len(durations[queue]):
-            wait = compact(ready[queue], durations[queue], packing.grain)
+            wait = ready[queue] if packing.pauses else compact(ready[queue], durations[queue], packing.grain)
             start[queue] = place_in_order(table, wait, durations[queue])
     return start, (np.arange(len(durations)) + first) % len(tables)
 
 
 def start_alone(
-    tables: list[ModuloTable], ready: np.ndarray, tiled: TiledOperator, _packing: Packing
+    tables: list[ModuloTable], ready: np.ndarray, durations: np.ndarray, _packing: Packing
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every operator has the unit to itself: what no schedule of these tiles in this order beats."""
-    durations, start = tiled.durations(0), np.empty(len(ready), dtype=np.int64)
+    start = np.empty(len(ready), dtype=np.int64)
     for number in range(len(tables)):
         queue = slice(number, None, len(tables))
         before = np.cumsum(durations[queue]) - durations[queue]
@@ -128,11 +129,13 @@ class Scheduler:
         tiled: Mapping[int, TiledOperator],
         interval: int,
         router: Router | None = None,
-        place: Placer = deal_in_turn,
-        grain: int = 1,
+        packing: Packing = Packing(),
+        users: int = 1,
         room: SramRoom | None = None,
+        place: Placer = deal_in_turn,
     ) -> None:
-        self.place, self.grain, self.room = place, grain, room
+        self.place, self.packing, self.room, self.users = place, packing, room, users
+        self.first_chip = stages[0].chip
         self.graph, self.tiled, self.interval = graph, tiled, interval
         self.links = LinkScheduler(target, interval, router)
         self.chips = {
@@ -151,11 +154,21 @@ class Scheduler:
         for index, operator in enumerate(self.graph.operators):
             for chip in self.stages_of.get(index, ()):
                 self._schedule(index, operator, chip)
-        latency = self._latency()
-        for output in self.graph.outputs:
-            if (key := (self.home.get(output.tensor, -1), output.tensor)) in self.lifetimes:
-                self.lifetimes[key].use(latency, latency)
+        latency = stated_latency(self.graph, self._latency(), self.interval, self.users)
+        self._hold_outputs(latency)
         return Schedule(self.interval, latency, self.programs, tuple(self.links.sent), self.lifetimes)
+
+    def _hold_outputs(self, latency: int) -> None:
+        """Outputs stay where they were made, an input that is one on one chip, until the end."""
+        for name in sorted({output.tensor for output in self.graph.outputs}):
+            role = self.graph.tensors[name].role
+            if role is Role.INPUT:
+                chips = [chip for chip, held in self.lifetimes if held == name]
+                self.lifetimes.setdefault((min(chips, default=self.first_chip), name), Lifetime(0, 0)).use(
+                    0, latency
+                )
+            elif role is Role.VALUE:
+                self.lifetimes[self.home[name], name].use(latency, latency)
 
     def _latency(self) -> int:
         last = [
@@ -172,9 +185,8 @@ class Scheduler:
         np.maximum(atoms_ready, tiled.load[:, 0], out=atoms_ready)
         if self.room is not None:
             np.maximum(atoms_ready, self.room.earliest(index, chip, self.lifetimes), out=atoms_ready)
-        load = state.longest_load if operator.unit is Unit.MATRIX else 0
-        packing = Packing(load, self.grain)
-        start, instance = self.place(state.instances(operator.unit), atoms_ready, tiled, packing)
+        durations = tiled.durations(state.longest_load if operator.unit is Unit.MATRIX else 0)
+        start, instance = self.place(state.instances(operator.unit), atoms_ready, durations, self.packing)
         starts = (start[:, None] + tiled.offset).ravel()
         run = tiled.offset.shape[1]
         done = ScheduledOperator(tiled, np.repeat(instance, run), starts, starts + tiled.occupancy.ravel())
@@ -235,6 +247,17 @@ class Scheduler:
             self.home.setdefault(result.tensor, chip)
             if self.graph.tensors[result.tensor].role is Role.VALUE:
                 self.lifetimes.setdefault(key, Lifetime(low, high)).use(low, int(ready.cycles.max()))
+
+
+def stated_latency(graph: Graph, latency: int, interval: int, users: int) -> int:
+    """The latency that a plan promises.
+
+    When several users wait for their own last micro-batch, starts are offset by the latency as well
+    as by the interval; a latency of whole intervals keeps every offset a whole number of them.
+    """
+    if graph.states and users > 1 and users * interval < latency:
+        return -(-latency // interval) * interval
+    return latency
 
 
 def _longest_load(stage: StageWork, tiled: Mapping[int, TiledOperator]) -> int:

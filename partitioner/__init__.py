@@ -1,12 +1,14 @@
 """Which chip does what: stage cuts and placement, solved with OR-Tools and certified."""
 
 from .in_order import least_load, smallest_in_order
+from .measures import stage_load
 from .placement import place_stages
 from .problem import Carried, PartitionProblem, Recomputed, Resident
-from .stages import StageCuts, cut_stages, smallest_stage_count, stage_load
+from .stages import FewestStages, StageCuts, cut_stages, smallest_stage_count
 
 __all__ = [
     "Carried",
+    "FewestStages",
     "PartitionProblem",
     "Recomputed",
     "Resident",

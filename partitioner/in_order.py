@@ -13,16 +13,17 @@ def cut_in_order(problem: PartitionProblem, load: int) -> list[int] | None:
     stages than there are."""
     users = _residents_of(problem)
     sizes = [resident.nbytes for resident in problem.resident]
-    stage, used, held, full = 0, np.zeros(problem.work.shape[1], dtype=np.int64), set[int](), 0
+    stage, used, held, full, active = 0, np.zeros(problem.work.shape[1], dtype=np.int64), set[int](), 0, 0
     placed: list[int] = []
     for item, work in enumerate(problem.work):
+        need = int(problem.activations[item])
         grown = full + sum(sizes[r] for r in users[item] if r not in held)
-        if (used + work > load).any() or grown > problem.capacity:
-            stage, used, held = stage + 1, np.zeros_like(used), set()
+        if (used + work > load).any() or grown + max(active, need) > problem.capacity:
+            stage, used, held, active = stage + 1, np.zeros_like(used), set(), 0
             grown = sum(sizes[r] for r in users[item])
-            if stage == problem.stages or (work > load).any() or grown > problem.capacity:
+            if stage == problem.stages or (work > load).any() or grown + need > problem.capacity:
                 return None
-        used, full = used + work, grown
+        used, full, active = used + work, grown, max(active, need)
         held.update(users[item])
         placed.append(stage)
     return placed
@@ -106,9 +107,16 @@ def _allowed_segments(problem: PartitionProblem, load: int, fill: int) -> np.nda
     loads = (total[None, :, :] - total[:, None, :] + extra).max(axis=2)
     giants = np.concatenate([[0], np.cumsum(problem.work.max(axis=1) > fill)])
     limit = np.where(giants[None, :] > giants[:, None], load, min(load, fill))
-    crossing = np.ceil(_crossing_at(problem) / problem.link_ways)
-    fits = (loads <= limit) & (_resident_bytes(problem) <= problem.capacity) & (crossing <= load)[:, None]
+    fits = (loads <= limit) & (_resident_bytes(problem) + _active_bytes(problem) <= problem.capacity)
     return np.triu(fits, k=1)
+
+
+def _active_bytes(problem: PartitionProblem) -> np.ndarray:
+    """Largest activations of items [i, j), int64[items + 1, items + 1]."""
+    active = np.zeros((problem.items + 1, problem.items + 1), dtype=np.int64)
+    for first in range(problem.items):
+        active[first, first + 1 :] = np.maximum.accumulate(problem.activations[first:])
+    return active
 
 
 def _resident_bytes(problem: PartitionProblem) -> np.ndarray:
@@ -117,6 +125,8 @@ def _resident_bytes(problem: PartitionProblem) -> np.ndarray:
     single = np.zeros(count, dtype=np.int64)
     held = np.zeros((count, count), dtype=np.int64)
     for resident in problem.resident:
+        if not resident.items:
+            continue
         if len(resident.items) == 1:
             single[resident.items[0] + 1] += resident.nbytes
             continue

@@ -1,19 +1,35 @@
 """Put stages on physical chips so that neighbouring stages are near each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cache
 
-import networkx as nx
+import numpy as np
 
 from chiplan.ir import Certificate, Topology
 
 _STARTS = 8
 
 
-def hop_counts(topology: Topology) -> dict[int, dict[int, int]]:
-    """Fewest links between every two chips that are connected."""
-    graph = nx.DiGraph((int(link.source), int(link.destination)) for link in topology.links)
-    graph.add_nodes_from(range(topology.chips))
-    return {source: dict(lengths) for source, lengths in nx.all_pairs_shortest_path_length(graph)}
+class Distances:
+    """Fewest links from a chip to every other; searched when first asked for."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._following: list[list[int]] = [[] for _ in range(topology.chips)]
+        for link in topology.links:
+            self._following[link.source].append(int(link.destination))
+        self.from_chip = cache(self._search)
+
+    def _search(self, source: int) -> np.ndarray:
+        """int64[chips]; the number of chips where there is no way."""
+        far = len(self._following)
+        distances = np.full(far, far, dtype=np.int64)
+        distances[source], frontier, hops = 0, [source], 0
+        while frontier:
+            hops += 1
+            reached = sorted({n for chip in frontier for n in self._following[chip] if distances[n] == far})
+            distances[reached] = hops
+            frontier = reached
+        return distances
 
 
 def place_stages(
@@ -22,15 +38,14 @@ def place_stages(
     """A chip for every stage, and how far it is from the bound of one hop a transfer.
 
     Walks the stages in order, each on the free chip that is cheapest for what is placed already; the
-    best of a few starting chips. `traffic[a, b]` is in link cycles.
+    best of a few starting chips. `traffic[a, b]` is in link cycles, with a < b.
     """
-    hops = hop_counts(topology)
-    bound = sum(traffic.values())
+    distances, bound = Distances(topology), sum(traffic.values())
     best: tuple[int, tuple[int, ...]] | None = None
     for start in range(min(_STARTS, topology.chips)):
-        chips = _walk(stages, start, traffic, hops)
+        chips = _walk(stages, start, traffic, distances, topology.chips)
         cost = sum(
-            cycles * hops[chips[a]].get(chips[b], len(hops)) for (a, b), cycles in sorted(traffic.items())
+            cycles * int(distances.from_chip(chips[a])[chips[b]]) for (a, b), cycles in traffic.items()
         )
         if best is None or cost < best[0]:
             best = cost, chips
@@ -43,27 +58,18 @@ def place_stages(
 
 
 def _walk(
-    stages: int, start: int, traffic: Mapping[tuple[int, int], int], hops: Mapping[int, Mapping[int, int]]
+    stages: int, start: int, traffic: Mapping[tuple[int, int], int], distances: Distances, count: int
 ) -> tuple[int, ...]:
-    placed: list[int] = []
-    free = set(hops)
-    for stage in range(stages):
-        chip = start if not placed else min(free, key=lambda c: (_cost(c, stage, placed, traffic, hops), c))
+    placed = [start]
+    free = np.ones(count, dtype=bool)
+    free[start] = False
+    for stage in range(1, stages):
+        # Without traffic from what is placed, near the stage before is as good as anywhere.
+        cost = distances.from_chip(placed[-1]).copy()
+        for other, chip in enumerate(placed):
+            if cycles := traffic.get((other, stage), 0):
+                cost += cycles * count * distances.from_chip(chip)
+        chip = int(np.where(free, cost, np.iinfo(np.int64).max).argmin())
         placed.append(chip)
-        free.discard(chip)
+        free[chip] = False
     return tuple(placed)
-
-
-def _cost(
-    chip: int,
-    stage: int,
-    placed: Sequence[int],
-    traffic: Mapping[tuple[int, int], int],
-    hops: Mapping[int, Mapping[int, int]],
-) -> int:
-    far = len(hops)
-    return sum(
-        traffic.get((other, stage), 0) * hops[at].get(chip, far)
-        + traffic.get((stage, other), 0) * hops[chip].get(at, far)
-        for other, at in enumerate(placed)
-    )

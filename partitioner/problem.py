@@ -21,10 +21,12 @@ class Carried:
 
 @dataclass(frozen=True)
 class Resident:
-    """Bytes that every stage with one of `items` must hold: a weight, or a state for all users."""
+    """Bytes that every stage with one of `items`, or with one of the operators `recomputed` (indices into
+    `PartitionProblem.recomputed`), must hold: a weight, or a state for all users."""
 
     nbytes: int
     items: tuple[int, ...]
+    recomputed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,12 @@ class Recomputed:
 
 @dataclass(frozen=True)
 class PartitionProblem:
-    """work: int64[items, unit kinds], cycles of one instance. capacity: bytes a chip, without the
-    reserve for activations. link_ways: direct links' worth of bandwidth that one stage can rely on."""
+    """work: int64[items, unit kinds], cycles of one instance. activations: int64[items], bytes of the
+    operands and results that an operator of the item needs at once. capacity: bytes a chip.
+    link_ways: how many direct links' worth of bandwidth one stage can rely on, an estimate."""
 
     work: np.ndarray
+    activations: np.ndarray
     carried: tuple[Carried, ...]
     resident: tuple[Resident, ...]
     recomputed: tuple[Recomputed, ...]

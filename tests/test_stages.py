@@ -14,7 +14,7 @@ from chiplan.partitioner import (
     cut_stages,
     smallest_stage_count,
 )
-from chiplan.partitioner.stages import link_cycles_crossed, stage_load
+from chiplan.partitioner.measures import link_cycles_crossed, recomputed_on, stage_load
 
 
 @st.composite
@@ -32,6 +32,7 @@ def problems(draw: st.DrawFn, objective: str) -> PartitionProblem:
         Resident(
             draw(st.integers(1, 5)),
             tuple(sorted(draw(st.sets(st.integers(0, items - 1), min_size=1, max_size=2)))),
+            tuple(sorted(draw(st.sets(st.integers(0, 1), max_size=1)))),
         )
         for _ in range(draw(st.integers(0, 3)))
     ]
@@ -41,18 +42,32 @@ def problems(draw: st.DrawFn, objective: str) -> PartitionProblem:
         Recomputed((0, 1), tuple(sorted(users)), ()),
     )
     capacity = draw(st.integers(5, 20))
-    return PartitionProblem(work, tuple(carried), tuple(resident), recomputed, stages, capacity, 2, objective)
+    activations = np.array(draw(st.lists(st.integers(0, 6), min_size=items, max_size=items)))
+    return PartitionProblem(
+        work, activations, tuple(carried), tuple(resident), recomputed, stages, capacity, 2, objective
+    )
+
+
+def fullest(problem: PartitionProblem, stage: tuple[int, ...]) -> int:
+    """Bytes of the fullest stage."""
+    used = recomputed_on(problem, stage)
+    most = 0
+    for s in set(stage):
+        held = [
+            r.nbytes
+            for r in problem.resident
+            if s in {stage[i] for i in r.items} or any(s in used[index] for index in r.recomputed)
+        ]
+        active = max(int(problem.activations[i]) for i in range(problem.items) if stage[i] == s)
+        most = max(most, sum(held) + active)
+    return most
 
 
 def allowed_cuts(problem: PartitionProblem) -> list[tuple[int, ...]]:
     cuts = []
     for stage in product(range(problem.stages), repeat=problem.items):
         forward = all(stage[c.producer] <= stage[v] for c in problem.carried for v in c.consumers)
-        held = [
-            sum(r.nbytes for r in problem.resident if s in {stage[i] for i in r.items})
-            for s in range(problem.stages)
-        ]
-        if forward and max(held) <= problem.capacity:
+        if forward and fullest(problem, stage) <= problem.capacity:
             cuts.append(stage)
     return cuts
 
@@ -71,7 +86,6 @@ def test_the_interval_is_the_smallest_and_then_the_link_cycles(problem: Partitio
     assert (stage_load(problem, first), link_cycles_crossed(problem, first)) == best
     assert found.bound == best[0]
     assert set(found.cuts) <= set(cuts)
-    assert {stage_load(problem, cut) for cut in found.cuts} == {best[0]}
 
 
 @given(problems("latency"))
@@ -89,4 +103,5 @@ def test_for_latency_the_link_cycles_come_first(problem: PartitionProblem) -> No
 def test_for_chips_no_smaller_count_fits(problem: PartitionProblem) -> None:
     cuts, count = allowed_cuts(problem), smallest_stage_count(problem)
     full = [max(cut) + 1 for cut in cuts if len(set(cut)) == max(cut) + 1]
-    assert count == min(full, default=None)
+    assert (count and count.count) == min(full, default=None)
+    assert count is None or count.bound == count.count
