@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chiplan.ir import ChipId, Link, LinkId, Plan, Role, Stage, Unit
+from chiplan.ir import ChipId, Link, LinkId, Plan, Role, Stage, Unit, tile_timing
 
 UNITS = tuple(Unit)
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """One stage. `busy[unit]` is the busiest instance's occupied cycles in one micro-batch.
+    """One stage. `busy[unit]` is the cycles that the busiest instance is held by one micro-batch.
 
     `sram_bytes` is the address space that its fullest chip's buffers cover, all copies counted.
     """
@@ -75,10 +75,16 @@ def node_name(plan: Plan, operator: int) -> str:
     return described.nodes[0] if described.nodes else described.name
 
 
-def busy_cycles(stage: Stage) -> dict[Unit, int]:
-    """Occupied cycles of the busiest instance of every unit kind."""
-    tiles = stage.program.tiles
-    occupied = tiles.end - tiles.start
+def busy_cycles(plan: Plan, stage: Stage) -> dict[Unit, int]:
+    """Cycles that the busiest instance of every unit kind is held: a tile's own, or those of loading its
+    block where that takes longer."""
+    program, graph = stage.program, plan.graph
+    tiles = program.tiles
+    loads = [
+        tile_timing(graph.operators[index], tiling, graph.tensors, plan.target.chip).load
+        for index, tiling in zip(program.operators, program.tilings, strict=True)
+    ]
+    occupied = np.maximum(tiles.end - tiles.start, np.concatenate(loads))
     busy = {}
     for position, unit in enumerate(UNITS):
         mine = tiles.unit == position
@@ -123,7 +129,7 @@ def summarise_stage(plan: Plan, index: int) -> StageSummary:
         operators=len(operators),
         recomputed=len(stage.recomputed),
         tiles=len(stage.program.tiles.start),
-        busy=busy_cycles(stage),
+        busy=busy_cycles(plan, stage),
         sram_bytes=max(sram_bytes(plan, chip) for chip in stage.chips),
         weight_bytes=max(_role_bytes(plan, chip, Role.WEIGHT) for chip in stage.chips),
         state_bytes=max(_role_bytes(plan, chip, Role.STATE) for chip in stage.chips),

@@ -10,8 +10,9 @@ from .timeline import UNITS, Timeline
 
 @dataclass(frozen=True)
 class UnitUse:
-    """The instances of one unit kind of a chip in one interval: `busy` cycles of all together;
-    `utilisation` is the share of instances x interval."""
+    """The instances of one unit kind of a chip in one interval: `busy` cycles of all together, a matrix
+    tile counting its block's load where that is longer; `utilisation` is the share of instances x
+    interval."""
 
     chip: int
     unit: str
@@ -44,7 +45,7 @@ def unit_use(timeline: Timeline) -> tuple[UnitUse, ...]:
     """One entry a chip and unit kind that has work, by chip and kind."""
     table = timeline.tiles
     keys, which = np.unique(table.chip * len(UNITS) + table.unit, return_inverse=True)
-    busy = np.bincount(which.ravel(), weights=table.occupancy, minlength=len(keys))
+    busy = np.bincount(which.ravel(), weights=np.maximum(table.occupancy, table.load), minlength=len(keys))
     uses = []
     for key, cycles in zip(keys.tolist(), busy.tolist(), strict=True):
         chip, unit = divmod(key, len(UNITS))

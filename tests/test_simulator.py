@@ -49,14 +49,14 @@ def test_a_good_plan_has_no_fault(with_state: bool) -> None:
 def test_measured_use_of_units_links_and_memory() -> None:
     report = simulate(small_plan())
     units = {(use.chip, use.unit): (use.instances, use.busy) for use in report.units}
-    # matmul: 8 tiles of 12 rows; relu: 4 x ceil(240 / 8) = 120; top: 2 x 60; append: 2 x 6; double: 4 x 2.
+    # matmul: 8 tiles of 12 rows, whose blocks take 16 cycles to load; relu: 4 x ceil(240 / 8) = 120; top: 2 x 60; append: 2 x 6; double: 4 x 2.
     assert units == {
-        (0, "matrix"): (2, 96),
+        (0, "matrix"): (2, 128),
         (0, "vector"): (2, 120),
         (2, "vector"): (2, 128),
         (2, "memory"): (1, 12),
     }
-    assert report.units[0].utilisation == pytest.approx(96 / (2 * 1046))
+    assert report.units[0].utilisation == pytest.approx(128 / (2 * 1046))
     # Two transfers of 480 elements of 4 bytes: 60 flits of 3 cycles each, over two links.
     links = [(use.link, use.source, use.destination, use.busy) for use in report.links]
     assert links == [(0, 0, 1, 360), (2, 1, 2, 360)]
