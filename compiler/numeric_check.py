@@ -146,8 +146,20 @@ def check_numerics(
     wanted = reference.outputs(inputs)
     check = _Check(plan, reference.weights, tolerance)
     execution = check.execute(inputs)
-    errors = [worst_output(found, right)[0] for found, right in zip(execution.outputs, wanted, strict=True)]
+    errors = [
+        _plan_error(reference, given, found, right)
+        for given, found, right in zip(inputs, execution.outputs, wanted, strict=True)
+    ]
     wrong = [n for n, error in enumerate(errors) if not error <= tolerance]
     divergence = check.explain(inputs, wanted, wrong[0]) if wrong else None
     cast_error = reference.cast_error(inputs[0], wanted[0])
     return NumericsReport(not wrong, max(errors), tolerance, count, divergence, cast_error)
+
+
+def _plan_error(reference: Reference, given: Arrays, found: Arrays, wanted: Arrays) -> float:
+    """The largest error of a micro-batch's outputs; only when it is too large is it worth finding out
+    which outputs are nothing but rounding."""
+    error, _ = worst_output(found, wanted)
+    if error > reference.tolerance:
+        error, _ = worst_output(found, wanted, reference.least_scales(given))
+    return error

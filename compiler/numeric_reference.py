@@ -7,11 +7,12 @@ from typing import TypeAlias
 import numpy as np
 
 from chiplan.ir import Graph, Tensor
-from chiplan.runtime_sim import interpret
+from chiplan.runtime_sim import Interpreter
 
 from .canonical import build_graph
 from .imported import ImportedModel
 from .numeric_error import worst_output
+from .numeric_noise import ROUNDINGS, least_scales
 from .precision import apply_precision
 from .reference import run_exported, run_original
 from .reference_export import export_graph
@@ -56,15 +57,36 @@ class Reference:
 
     def import_error(self, given: Arrays) -> tuple[float, str]:
         """Error of the imported graph, interpreted in the model's own types, and the output with it."""
+        interpreter = self._interpreted(given)
+        found, wanted = interpreter.outputs(), run_original(self._path, in_graph_types(given, self._graph))
+        error, name = worst_output(found, wanted)
+        if error > self.own_tolerance:
+            rounding = ROUNDINGS[model_kind(self.imported)]
+            return worst_output(found, wanted, least_scales(interpreter, rounding, self.own_tolerance))
+        return error, name
+
+    def least_scales(self, given: Arrays) -> dict[str, float]:
+        """Scales of the plan's outputs that are nothing but rounding in the plan's precision."""
+        kind = model_kind(self.imported)
+        rounding = max(ROUNDINGS[kind], ROUNDINGS.get(self._precision, 0.0))
+        return least_scales(self._interpreted(given), rounding, self.tolerance)
+
+    def _interpreted(self, given: Arrays) -> Interpreter:
         given = in_graph_types(given, self._graph)
-        found = interpret(self._graph, given, self.weights, given)
-        return worst_output(found, run_original(self._path, given))
+        interpreter = Interpreter(self._graph, given, self.weights, given)
+        for operator in self._graph.operators:
+            interpreter.run(operator)
+        return interpreter
 
     def cast_error(self, given: Arrays, wanted: Arrays) -> float:
         """How far the cast model's outputs `wanted` are from those of the model file."""
         if self._precision == "model":
             return 0.0
-        return worst_output(wanted, run_original(self._path, given))[0]
+        original = run_original(self._path, given)
+        error, _ = worst_output(wanted, original)
+        return (
+            error if error <= self.tolerance else worst_output(wanted, original, self.least_scales(given))[0]
+        )
 
     def outputs(self, inputs: Sequence[Arrays]) -> list[Arrays]:
         """The reference's outputs for every entry of `inputs`."""

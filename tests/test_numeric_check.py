@@ -3,12 +3,18 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper, parser
 
 from chiplan.compiler import compile_model
+from chiplan.compiler.canonical import build_graph
+from chiplan.compiler.importer import import_model
 from chiplan.compiler.numeric_check import check_numerics
+from chiplan.compiler.numeric_noise import least_scales
 from chiplan.ir import BadInput, Incomparable, Unit
 from chiplan.models import find_model, load_target
+from chiplan.runtime_sim import Interpreter
 
 CASES = [
     ("bert-tiny", "tiny-ring", 2, None),
@@ -104,6 +110,53 @@ def test_a_graph_that_is_another_is_no_fault_of_the_plan(plan_and_path):
     assert not report.ok
     assert report.first_divergence is not None
     assert "before any planning" in report.first_divergence.message
+
+
+CANCELS = """g (float[1, 17, 17] x) => (float[1, 17, 1] nothing, float[1, 17, 17] rest) {
+    mean = ReduceMean (x, axis)
+    rest = Sub (x, mean)
+    left = ReduceMean (rest, axis)
+    nothing = Neg (left)
+}"""
+
+
+def saved(folder, text: str):
+    model = parser.parse_model('<ir_version: 9, opset_import: ["": 18]>' + text)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2]), "axis"))
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("precision", ["model", "fp16"])
+def test_an_output_that_is_nothing_but_rounding(tmp_path, precision):
+    path = saved(tmp_path, CANCELS)
+    plan = compile_model(path, target=load_target("tiny-ring"), chips=1, precision=precision).plan
+    report = check_numerics(plan, path)
+    assert report.ok, report.first_divergence
+    assert report.max_error <= report.tolerance
+
+
+def test_only_noise_gets_another_scale(tmp_path):
+    """Neither small values nor sums that are exact are noise, and noise has the scale of its terms."""
+    text = """g (float[1, 17, 17] x)
+    => (float[1, 17, 1] nothing, float[1, 17, 17] small, float[1, 17, 17] zero) {
+        mean = ReduceMean (x, axis)
+        rest = Sub (x, mean)
+        nothing = ReduceMean (rest, axis)
+        tiny = Constant <value_float = 1e-9> ()
+        small = Mul (rest, tiny)
+        whole = Round (x)
+        zero = Sub (whole, whole)
+    }"""
+    graph = build_graph(import_model(saved(tmp_path, text)))
+    x = np.random.default_rng(0).normal(size=(1, 17, 17)).astype(np.float32)
+    interpreter = Interpreter(graph, {"x": x}, lambda tensor: tensor.value, {})
+    for operator in graph.operators:
+        interpreter.run(operator)
+    scales = least_scales(interpreter, 2.0**-23, 1e-4)
+    assert set(scales) == {"nothing"}
+    rest = np.abs(x - x.mean(axis=2, keepdims=True))
+    assert scales["nothing"] == pytest.approx(rest.mean(axis=2).max() * 4 * 2**-23 / 1e-4, rel=1e-5)
 
 
 def test_another_model_is_refused(plan_and_path):
