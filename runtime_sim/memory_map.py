@@ -250,7 +250,7 @@ def _ever_meet(
     period = np.gcd(buffers.copies[first], buffers.copies[second]).astype(np.int64) * interval
     meet = arcs_meet(start[one], length[first], start[two], length[second], period) | always
     rhythm = user_rhythm(use.timeline.plan, interval)
-    if len(rhythm.shifts) > 1:
+    if rhythm != Rhythm(interval, (0,)):
         meet |= _meet_while_waiting(use, rhythm, (first, number[one]), (second, number[two]))
     return np.asarray(meet)
 

@@ -39,7 +39,7 @@ def rhythms(plan: Plan, interval: int) -> tuple[Rhythm, ...]:
     resources, and the waiting of users for their states where that shifts micro-batches by something
     else than multiples of the interval."""
     steady, waiting = Rhythm(interval, (0,)), user_rhythm(plan, interval)
-    return (steady,) if len(waiting.shifts) == 1 else (steady, waiting)
+    return (steady,) if waiting == steady else (steady, waiting)
 
 
 def finish_times(plan: Plan, latency: int, micro_batches: int) -> tuple[int, ...]:

@@ -27,8 +27,8 @@ def plan_file(hand_plan: Plan, tmp_path: Path) -> Path:
 def test_stage_figures_equal_the_columns(hand_plan: Plan) -> None:
     first, second = summarise_stages(hand_plan)
     assert (first.operators, first.tiles, second.operators, second.tiles) == (2, 3, 1, 2)
-    assert first.busy == {Unit.MATRIX: 2, Unit.VECTOR: 4, Unit.SWITCH: 0, Unit.MEMORY: 0}
-    assert second.busy[Unit.MATRIX] == 4
+    assert first.busy == {Unit.MATRIX: 8, Unit.VECTOR: 4, Unit.SWITCH: 0, Unit.MEMORY: 0}
+    assert second.busy[Unit.MATRIX] == 16
     assert (first.sram_bytes, second.sram_bytes) == (64 + 128 + 64 + 2 * 64, 128 + 64 + 64)
     assert (first.weight_bytes, first.state_bytes) == (128, 0)
     assert (first.first_node, second.last_node) == ("node_first", "node_second")
@@ -63,7 +63,7 @@ def test_show_prints_one_object(plan_file: Path, capsys: pytest.CaptureFixture[s
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is True
     assert (document["stages"], document["chips"], document["interval_cycles"]) == (2, 2, 10)
-    assert document["stage_details"][0]["busy"] == {"matrix": 2, "vector": 4, "switch": 0, "memory": 0}
+    assert document["stage_details"][0]["busy"] == {"matrix": 8, "vector": 4, "switch": 0, "memory": 0}
     assert document["links"][0] == {
         "link": 0, "source": 0, "destination": 1, "port": 0, "busy": 8, "transfers": 1,
     }  # fmt: skip
