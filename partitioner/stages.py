@@ -44,6 +44,8 @@ def cut_stages(problem: PartitionProblem) -> StageCuts | None:
 
     throughput: interval, link cycles. latency: link cycles, interval. chips: stages, then throughput.
     """
+    if sum(resident.nbytes for resident in problem.resident) > problem.stages * problem.capacity:
+        return None
     if problem.objective == "chips":
         return _fewest_stages(problem)
     if problem.objective == "latency":
