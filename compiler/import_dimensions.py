@@ -10,15 +10,18 @@ from difflib import get_close_matches
 
 from chiplan.ir import BadInput, Problem
 
+from .import_assumptions import Default, assumption_lines, word_of
 from .import_positions import PositionTable
 from .import_roles import BATCH, CONTEXT, PAST, SEQUENCE, ModelInput, Roles
 from .import_symbols import Conflict, Equation, Equations, Expression
 
 DEFAULT_SEQUENCE = 128
 DEFAULT_CONTEXT = 2048
+LARGEST_DIMENSION = 2**31 - 1
+"""What the tools around ONNX take for the extent of an axis; also the limit of a bound value."""
 _UNKNOWN = {role: f"<{role}>" for role in (BATCH, SEQUENCE, CONTEXT, PAST)}
 """The symbol that stands for a role in the equations; no exporter writes such a name."""
-_NAMES_SHOWN = 4
+_THE = ", the "
 
 
 @dataclass(frozen=True)
@@ -80,33 +83,30 @@ def _of_axes(inputs: Sequence[ModelInput], roles: Roles) -> Iterator[Equation]:
     for (name, axis), role in roles.items():
         size = sizes[name][axis]
         text = f"{size.constant} in the file" if not size.terms else "+".join(size.symbols)
-        source = f"axis {axis} of input {name} ({text}), the {_word(role)}"
+        source = f"axis {axis} of input {name} ({text}){_THE}{word_of(role)}"
         yield Equation(size.minus(Expression(0, ((_UNKNOWN[role], 1),))), source)
 
 
-def _word(role: str) -> str:
-    return "number of cached tokens" if role == PAST else role
-
-
-def _apply_defaults(equations: Equations, roles: Roles, table: PositionTable | None) -> list[str]:
+def _apply_defaults(equations: Equations, roles: Roles, table: PositionTable | None) -> list[Default]:
     """Give a value to each role that is still open, most telling first; returns what was assumed."""
     used = set(roles.values())
     has_cache = PAST in used
     rows = table.rows if table is not None else None
     context, why = _smaller(DEFAULT_CONTEXT, table)
-    defaults = [(BATCH, 1, "")]
+    defaults = [Default(BATCH, 1, "")]
     if has_cache:
-        defaults += [(SEQUENCE, 1, "the model has cache inputs"), (CONTEXT, context, why)]
+        defaults += [Default(SEQUENCE, 1, "the model has cache inputs"), Default(CONTEXT, context, why)]
     else:
         sequence = min(DEFAULT_SEQUENCE, rows or DEFAULT_SEQUENCE)
         reason = f"its position table {table.name} has {rows} rows" if table and rows == sequence else ""
-        defaults += [(SEQUENCE, sequence, reason)]
+        defaults += [Default(SEQUENCE, sequence, reason)]
     assumed = []
-    for role, value, reason in defaults:
-        if (role in used or has_cache) and _UNKNOWN[role] not in equations.values:
-            source = f"the default --{role} {value}"
-            equations.add([Equation(Expression(-value, ((_UNKNOWN[role], 1),)), source)])
-            assumed.append(f"{role} = {value} (default{'; ' * bool(reason)}{reason}; --{role} changes it)")
+    for default in defaults:
+        unknown = _UNKNOWN[default.role]
+        if (default.role in used or has_cache) and unknown not in equations.values:
+            source = f"the default --{default.role} {default.value}"
+            equations.add([Equation(Expression(-default.value, ((unknown, 1),)), source)])
+            assumed.append(default)
     return assumed
 
 
@@ -118,27 +118,46 @@ def _smaller(default: int, table: PositionTable | None) -> tuple[int, str]:
     return default, f"its position table {table.name} has room for {table.rows}"
 
 
-def _bound(equations: Equations, symbols: Sequence[str], roles: Roles, assumed: Sequence[str]) -> Bound:
+def _bound(equations: Equations, symbols: Sequence[str], roles: Roles, assumed: Sequence[Default]) -> Bound:
     values = {symbol: equations.values[symbol] for symbol in symbols}
     role_values = {role: equations.values.get(unknown) for role, unknown in _UNKNOWN.items()}
-    named = [*assumed, *_by_role(equations, symbols)]
+    lines = tuple(assumption_lines(assumed, _by_role(equations, symbols)))
     batch = role_values[BATCH]
     context = role_values[CONTEXT] if PAST in roles.values() else None
-    return Bound(values, 1 if batch is None else batch, role_values[SEQUENCE], context, tuple(named))
+    return Bound(values, 1 if batch is None else batch, role_values[SEQUENCE], context, lines)
 
 
-def _by_role(equations: Equations, symbols: Sequence[str]) -> Iterator[str]:
-    """Which symbols got their value from a role, in words, grouped by what they mean."""
+def _by_role(equations: Equations, symbols: Sequence[str]) -> dict[tuple[str, int], list[str]]:
+    """The symbols that got their value from a role, by role and value."""
+    roles = {word_of(role): role for role in _UNKNOWN}
     groups: dict[tuple[str, int], list[str]] = {}
     for symbol in symbols:
-        source = equations.sources[symbol]
-        if not source.startswith("--"):
-            meaning = source.rsplit(", the ", 1)[-1]
-            groups.setdefault((meaning, equations.values[symbol]), []).append(symbol)
-    for (meaning, value), names in groups.items():
-        shown = ", ".join(names[:_NAMES_SHOWN])
-        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-        yield f"{shown}{more} = {value} ({meaning})"
+        word = equations.sources[symbol].rsplit(_THE, 1)[-1]
+        if word in roles:
+            groups.setdefault((roles[word], equations.values[symbol]), []).append(symbol)
+    return groups
+
+
+def check_limits(request: Request) -> None:
+    """Refuse numbers that no axis can have, before anything is computed with them. Raises BadInput."""
+    options = {
+        f"--{BATCH}": request.batch,
+        f"--{SEQUENCE}": request.sequence,
+        f"--{CONTEXT}": request.context,
+    }
+    options |= {f"--bind {name}": value for name, value in request.bind.items()}
+    problems = [
+        Problem(
+            "dimension_too_large",
+            f"{option} is beyond {LARGEST_DIMENSION:,}, the most that a dimension can be; give less.",
+            dimension=option.split(" ", 1)[-1].removeprefix("--"),
+            available=LARGEST_DIMENSION,
+        )
+        for option, value in options.items()
+        if value is not None and abs(value) > LARGEST_DIMENSION
+    ]
+    if problems:
+        raise BadInput(problems)
 
 
 def _unknown_names(request: Request, symbols: Sequence[str]) -> Iterator[Problem]:
@@ -197,7 +216,7 @@ def _impossible(
         needed = (sequence or 0) + 1
         yield Problem("zero_dimension", message, dimension=CONTEXT, needed=needed, available=context)
         return
-    yield from _not_positive(equations, inputs)
+    yield from _out_of_range(equations, inputs)
     length = context if past is not None else sequence
     if table is not None and length is not None and length > table.rows:
         role = CONTEXT if past is not None else SEQUENCE
@@ -208,17 +227,18 @@ def _impossible(
         yield Problem("position_table_exceeded", message, table.node, "Gather", role, length, table.rows)
 
 
-def _not_positive(equations: Equations, inputs: Sequence[ModelInput]) -> Iterator[Problem]:
+def _out_of_range(equations: Equations, inputs: Sequence[ModelInput]) -> Iterator[Problem]:
     for entry in inputs:
         for axis, size in enumerate(entry.dimensions):
             left = size.substitute(equations.values)
+            name = ", ".join(size.symbols) or None
+            what = f"Axis {axis} of input {entry.name} ({name or 'fixed in the file'}) is {left.constant}"
             if not left.terms and left.constant < 1:
-                name = ", ".join(size.symbols) or None
-                message = (
-                    f"Axis {axis} of input {entry.name} ({name or 'fixed in the file'}) is {left.constant}; "
-                    "every dimension must be at least 1."
-                )
+                message = f"{what}; every dimension must be at least 1."
                 yield Problem("zero_dimension", message, dimension=name)
+            elif not left.terms and left.constant > LARGEST_DIMENSION:
+                message = f"{what}, beyond {LARGEST_DIMENSION:,}, the most that a dimension can be."
+                yield Problem("dimension_too_large", message, dimension=name, available=LARGEST_DIMENSION)
 
 
 def _unbound(equations: Equations, inputs: Sequence[ModelInput]) -> Iterator[Problem]:

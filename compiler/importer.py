@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from chiplan.ir import BadInput, DType, Problem, dtype_of
 
-from .import_dimensions import Bound, Request, bind_dimensions
+from .import_dimensions import Bound, Request, bind_dimensions, check_limits
 from .import_nodes import Node, attribute_values
 from .import_normalise import OLDEST_FORM
 from .import_outline import Outline, live_nodes, read_outline
@@ -18,7 +18,7 @@ from .import_shapes import TensorType
 from .import_special import define_tensor
 from .import_states import find_states
 from .import_values import numpy_type
-from .import_walk import Walk
+from .import_walk import ELEMENTS_LIMIT, Walk
 from .imported import ImportedModel, ImportedNode, ImportedTensor
 
 _NO_BINDINGS: Mapping[str, int] = {}
@@ -37,6 +37,7 @@ def import_model(
 
     Raises BadInput with every problem found (docs/importing.md lists the codes).
     """
+    check_limits(Request(batch, sequence, context, bind))
     outline = read_outline(path)
     controls = _controls(outline, bind)
     dimensions = {symbol: value for symbol, value in bind.items() if symbol not in controls}
@@ -112,6 +113,16 @@ class _Import:
                 values.define_constant(entry.name, filled, entry.element_type)
             else:
                 values.define(entry.name, TensorType(entry.element_type, shape))
+                self._check_elements(entry.name, shape)
+
+    def _check_elements(self, name: str, shape: tuple[int, ...]) -> None:
+        if prod(shape) > ELEMENTS_LIMIT:
+            message = (
+                f"Input {name} would have the shape {list(shape)}, more than 2^40 elements; "
+                "bind smaller dimensions."
+            )
+            self._problem("tensor_too_large", message, name)
+            self._walk.values.unknown.add(name)
 
     def _name_outputs(self) -> None:
         """Give every output that is another value under a new name its name back.

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper, parser
 
+from chiplan.compiler.import_assumptions import Default, assumption_lines
 from chiplan.compiler.import_summary import inspect_model
 from chiplan.compiler.import_symbols import Expression, parse_dimension
 from chiplan.compiler.imported import StatePair
@@ -261,6 +262,42 @@ def test_dimensions_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as refusal:
         import_model(file, batch=0, sequence=-3)
     assert codes(refusal.value) == ["zero_dimension", "zero_dimension"]
+
+
+def test_every_fact_is_told_once(tmp_path: Path) -> None:
+    file = save(tmp_path, DECODE)
+    assert import_model(file, batch=3).assumptions == (
+        "context = 2048 (default; no position table found; --context changes it; s59 in the file)",
+        "s2, s23 = 3 (batch)",
+        "s16, s95 = 2047 (number of cached tokens)",
+    )
+    file = save(tmp_path, "g (int64[batch, seq] input_ids) => (int64[a, b] y) { y = Neg (input_ids) }")
+    assert import_model(file).assumptions == (
+        "batch = 1 (default; --batch changes it)",
+        "sequence = 128 (default; --sequence changes it; seq in the file)",
+    )
+    assert import_model(file, batch=2, bind={"seq": 3}).assumptions == ()
+
+
+def test_many_symbols_of_one_role_are_one_line() -> None:
+    symbols = [f"s{number}" for number in range(62)]
+    meanings = {("past", 2047): symbols, ("batch", 1): ["batch", *symbols]}
+    assert list(assumption_lines([Default("batch", 1, "")], meanings)) == [
+        "batch = 1 (default; --batch changes it; 62 dimensions in the file)",
+        "62 cache dimensions = 2047 (past)",
+    ]
+
+
+def test_a_multiple_of_a_symbol_may_be_too_large(tmp_path: Path) -> None:
+    file = save(tmp_path, "g (int64[u, 4] x) => (int64[a, b] y) { y = Neg (x) }")
+    model = onnx.load(file)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "2*u"
+    onnx.save(model, file)
+    assert import_model(file, bind={"u": 3}).tensors["x"].shape == (6, 4)
+    with pytest.raises(BadInput) as refusal:
+        import_model(file, bind={"u": 2**31 - 1})
+    assert codes(refusal.value) == ["dimension_too_large"]
+    assert refusal.value.problems[0].dimension == "u"
 
 
 def test_context_needs_a_cache(tmp_path: Path) -> None:

@@ -151,7 +151,24 @@ def test_a_constant_index_out_of_range(tmp_path: Path) -> None:
 def test_a_tensor_beyond_all_bounds(tmp_path: Path) -> None:
     text = "g (float[batch, seq, 64] hidden_states) => (float[a, b, c] y) { [n] y = Exp (hidden_states) }"
     (problem,) = problems(save(tmp_path, text), batch=2**20, sequence=2**20)
+    assert (problem.code, problem.dimension) == ("tensor_too_large", "hidden_states")
+    text = """g (float[batch, 1] x, float[1, seq] y) => (float[a, b] z) { [n] z = Mul (x, y) }"""
+    (problem,) = problems(save(tmp_path, text), batch=2**21, sequence=2**21)
     assert (problem.code, problem.node) == ("tensor_too_large", "n")
+
+
+def test_numbers_that_no_axis_can_have(tmp_path: Path) -> None:
+    """They are refused before anything is computed with them, also where printing them would fail."""
+    text = "g (int64[batch, seq] input_ids) => (int64[a, b] y) { y = Neg (input_ids) }"
+    file = save(tmp_path, text)
+    found = problems(file, batch=10**22, sequence=2**31)
+    assert [(p.code, p.dimension) for p in found] == [
+        ("dimension_too_large", "batch"),
+        ("dimension_too_large", "sequence"),
+    ]
+    with pytest.raises(BadInput) as refusal:
+        import_model(file, bind={"seq": 10**5000})
+    assert refusal.value.problems[0].dimension == "seq"
 
 
 def test_a_value_that_nothing_defines(tmp_path: Path) -> None:
