@@ -35,6 +35,19 @@ def link_cycles_crossed(problem: PartitionProblem, stage: Sequence[int]) -> int:
     )
 
 
+def fits(problem: PartitionProblem, stage: Sequence[int]) -> bool:
+    """Whether every stage's resident bytes and largest activations are within the capacity."""
+    used = recomputed_on(problem, stage)
+    stages = np.asarray(stage)
+    held = np.zeros(problem.stages, dtype=np.int64)
+    for resident in problem.resident:
+        here = {stage[item] for item in resident.items}.union(*(used[r] for r in resident.recomputed))
+        held[sorted(here)] += resident.nbytes
+    active = np.zeros(problem.stages, dtype=np.int64)
+    np.maximum.at(active, stages, problem.activations)
+    return bool((held + active).max(initial=0) <= problem.capacity)
+
+
 def recomputed_on(problem: PartitionProblem, stage: Sequence[int]) -> list[set[int]]:
     """Stages that execute each recomputed operator. Cones refer to later entries' users, so the list is
     walked from the last operator back."""

@@ -12,7 +12,7 @@ from math import ceil
 from chiplan.ir import Certificate
 
 from .in_order import cheapest_in_order, cut_in_order, least_load, smallest_in_order
-from .measures import link_cycles_crossed, link_load, stage_load
+from .measures import fits, link_cycles_crossed, link_load, stage_load
 from .problem import PartitionProblem
 from .solver import solve
 from .stage_model import StageModel
@@ -62,7 +62,7 @@ def _cut_for_interval(problem: PartitionProblem) -> StageCuts | None:
     cuts, certificates = [], [proof]
     even = int(problem.work.sum(axis=0).max(initial=0)) / problem.stages
     for filled in _FILLS:
-        hint = cheapest_in_order(problem, load, int(load * filled))
+        hint = _if_fits(problem, cheapest_in_order(problem, load, int(load * filled)))
         if filled == 1 or (hint is not None and even <= load * filled):
             known = hint or cut
             cheapest, certificate = _cheapest(problem, known, load, filled)
@@ -99,7 +99,7 @@ def _balanced_with_links(
 
 
 def _smallest_load(problem: PartitionProblem) -> tuple[Sequence[int], Certificate] | None:
-    hint, floor = smallest_in_order(problem), least_load(problem)
+    hint, floor = _if_fits(problem, smallest_in_order(problem)), least_load(problem)
     ceiling = stage_load(problem, hint) if hint is not None else None
     if hint is not None and ceiling == floor:
         return hint, Certificate("stages: interval", "optimal", floor, floor, 0.0, 0.0)
@@ -113,7 +113,7 @@ def _smallest_load(problem: PartitionProblem) -> tuple[Sequence[int], Certificat
 
 def _cut_for_latency(problem: PartitionProblem) -> StageCuts | None:
     everything = int(problem.work.sum()) + sum(sum(entry.work) for entry in problem.recomputed) + 1
-    first = StageModel(problem, cheapest_in_order(problem, everything, everything), None)
+    first = StageModel(problem, _if_fits(problem, cheapest_in_order(problem, everything, everything)), None)
     first.model.minimize(first.crossed)
     best = solve(first.model, "stages: link cycles", _LIMIT)
     if not best.found:
@@ -161,16 +161,21 @@ def smallest_stage_count(problem: PartitionProblem) -> FewestStages | None:
     open_count: int | None = None
     for count in range(max(1, ceil(total / max(1, problem.capacity))), problem.stages + 1):
         smaller = replace(problem, stages=count)
-        fits = cut_in_order(smaller, load) is not None
-        if not fits:
+        found = _if_fits(smaller, cut_in_order(smaller, load)) is not None
+        if not found:
             model = StageModel(smaller, None, None)
             solution = solve(model.model, "stages: fits", _LIMIT, minimising=False)
-            fits = solution.found
+            found = solution.found
             if solution.certificate.status == "unknown" and open_count is None:
                 open_count = count
-        if fits:
+        if found:
             return FewestStages(count, open_count or count)
     return None
+
+
+def _if_fits(problem: PartitionProblem, cut: list[int] | None) -> list[int] | None:
+    """An in-order cut, unless the tables of recomputed operators, which it does not count, are too much."""
+    return cut if cut is not None and fits(problem, cut) else None
 
 
 def _without_empty(stage: Sequence[int]) -> tuple[int, ...]:
