@@ -7,15 +7,18 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from errno import ENOSPC
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from chiplan.ir import ChiplanError, ExitCode, InternalFault, Plan, Problem
+from chiplan.ir import ChiplanError, ExitCode, InternalFault, Problem
 
-from .cli_options import COUNT, merged_bindings, with_json, with_shape
+from .cli_options import COUNT, USERS, merged_bindings, with_json, with_shape
 from .cli_output import (
+    STANDARD_OUTPUT,
     check_not_input,
     check_writable,
     file_sha256,
@@ -25,6 +28,9 @@ from .cli_output import (
     progress,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from .numeric_check import NumericsReport
 
 EXAMPLES = """
 \b
@@ -79,7 +85,7 @@ def chiplan() -> None:
 )
 @with_shape
 @click.option(
-    "--users", type=COUNT, default=1, show_default=True, help="Resident states, of --batch sequences each."
+    "--users", type=USERS, default=1, show_default=True, help="Resident states, of --batch sequences each."
 )
 @click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
 @with_json
@@ -98,9 +104,11 @@ def compile_verb(
     as_json: bool,
 ) -> ExitCode:
     """Compile MODEL to a plan, simulate it, and write it."""
-    from chiplan.models import find_model, load_target
+    from chiplan.models import load_target
 
-    source = find_model(model)
+    from .cli_inputs import model_file
+
+    source = model_file(model)
     target = load_target(target_name)
     output = output or Path(f"{source.stem}.chiplan")
     check_writable(output)
@@ -112,6 +120,7 @@ def compile_verb(
     from .cli_summary import print_figures
     from .cli_tables import print_list
     from .compile import compile_model
+    from .plan_summary import precision_types
     from .quantities import size
 
     with progress(as_json) as say:
@@ -131,6 +140,7 @@ def compile_verb(
         )
     sha256 = write_plan(compiled.plan, output)
     measured = figures(compiled.plan, compiled.report, sha256)
+    measured["precision_types"] = list(precision_types(compiled.plan))
     if as_json:
         print_json(measured)
     else:
@@ -147,36 +157,33 @@ def compile_verb(
 @with_json
 def simulate_verb(plan_path: Path, numerics: str | None, as_json: bool) -> ExitCode:
     """Check PLAN cycle by cycle; exit code 1 when it has a fault."""
-    from chiplan.ir import read_plan
-    from chiplan.models import find_model
-    from chiplan.runtime_sim import figures, simulate
+    from chiplan.runtime_sim import figures
 
-    from .cli_simulate import print_verdict
+    from .cli_inputs import model_file, plan_of
+    from .cli_simulate import examine, print_verdict
+    from .plan_summary import precision_types
 
-    model = find_model(numerics) if numerics is not None else None
-    plan = read_plan(plan_path)
+    model = model_file(numerics) if numerics is not None else None
+    plan = plan_of(plan_path)
     with progress(as_json) as say:
-        say("simulating")
-        report = simulate(plan)
+        report, compared = examine(plan, model, say)
     document = figures(plan, report, file_sha256(plan_path))
+    document["precision_types"] = list(precision_types(plan))
     if not as_json:
         print_verdict(page(), plan, report.faults, document)
     if model is not None:
-        # A plan with faults has no meaning that could be executed.
-        document |= _compare(plan, model, as_json) if report.ok else {"numerics": None}
+        document |= _numerics(compared, as_json)
     if as_json:
         print_json(document)
     return ExitCode.DONE if document["ok"] else ExitCode.CHECK_FAILED
 
 
-def _compare(plan: Plan, model: Path, as_json: bool) -> dict[str, object]:
-    """What numerics adds to the verdict; printed as text unless `as_json`."""
+def _numerics(compared: "NumericsReport | None", as_json: bool) -> dict[str, object]:
+    """What numerics adds to the verdict; printed as text unless `as_json`. None: the plan has faults."""
+    if compared is None:
+        return {"numerics": None}
     from .cli_numerics import numerics_document, print_numerics
-    from .numeric_check import check_numerics
 
-    with progress(as_json) as say:
-        say("executing all tiles")
-        compared = check_numerics(plan, model)
     if not as_json:
         print_numerics(page(), compared)
     return {"ok": compared.ok, "numerics": numerics_document(compared)}
@@ -184,25 +191,27 @@ def _compare(plan: Plan, model: Path, as_json: bool) -> dict[str, object]:
 
 @chiplan.command("show")
 @PLAN
-@click.option("--dot", type=OUTPUT, help="Write the partition graph for Graphviz.")
-@click.option("--svg", type=OUTPUT, help="Write the partition graph as a picture.")
+@click.option("--dot", type=OUTPUT, help="Write the partition graph for Graphviz; - is standard output.")
+@click.option("--svg", type=OUTPUT, help="Write the partition graph as a picture; - is standard output.")
 @with_json
 def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, as_json: bool) -> ExitCode:
     """Show PLAN: stages, chips, links, memory, interval, latency, what binds."""
-    from chiplan.ir import read_plan
-
+    from .cli_inputs import plan_of
     from .cli_show import plan_document, print_plan
     from .drawing import partition_dot
     from .drawing_svg import partition_svg
 
-    plan = read_plan(plan_path)
+    printed = [dot, svg].count(STANDARD_OUTPUT)
+    if printed + as_json > 1:
+        raise click.UsageError("--dot -, --svg - and --json each need standard output; keep one")
+    plan = plan_of(plan_path)
     for path, draw in ((dot, partition_dot), (svg, partition_svg)):
         if path is not None:
             check_not_input(path, plan_path)
             write_text(path, draw(plan))
     if as_json:
         print_json(plan_document(plan, file_sha256(plan_path)))
-    else:
+    elif not printed:
         print_plan(page(), plan)
     return ExitCode.DONE
 
@@ -212,11 +221,10 @@ def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, as_json: bool
 @with_json
 def inspect_verb(model: str, as_json: bool) -> ExitCode:
     """Show what MODEL holds and what of it is not supported, before anything else."""
-    from chiplan.models import find_model
-
+    from .cli_inputs import model_file
     from .cli_inspect import inspect_document, print_inspection
 
-    path = find_model(model)
+    path = model_file(model)
     if as_json:
         print_json(inspect_document(path))
     else:
@@ -276,7 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     try:
-        return int(chiplan.main(args=words, prog_name="chiplan", standalone_mode=False) or 0)
+        code = int(chiplan.main(args=words, prog_name="chiplan", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return code
     except ChiplanError as refusal:
         if isinstance(refusal, InternalFault):
             return _report_bug(refusal, refusal.problems, as_json)
@@ -289,11 +299,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader went away (`chiplan show ... | head`); nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 141
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == ENOSPC:
+            _forget_output()
+            sys.stderr.write("error: cannot write standard output: no space is left there\n")
+            return ExitCode.BAD_INPUT
         message = f"{type(error).__name__}: {error}"
         return _report_bug(error, (Problem("bug", message),), as_json)
+
+
+def _forget_output() -> None:
+    """What is still buffered goes nowhere, so that the end of the process does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report_usage(error: click.ClickException, as_json: bool) -> int:

@@ -9,6 +9,7 @@ from rich.console import Console
 from chiplan.ir import BadInput, Problem
 
 from .canonical import build_graph
+from .cli_output import problem_lines
 from .cli_tables import print_list, print_table, table
 from .import_summary import ModelSummary, inspect_model
 from .importer import import_model
@@ -61,7 +62,7 @@ def print_inspection(console: Console, path: Path) -> None:
     print_list(console, "Outputs", _shortened(list(summary.outputs)))
     print_list(console, "Operators", tuple(_operator_lines(summary)))
     print_list(console, "Assumed where no option says otherwise", summary.assumptions)
-    print_list(console, "Not supported", [problem.message for problem in problems])
+    print_list(console, "Not supported", problem_lines(problems))
     if not problems:
         console.print("Every operator is supported.")
 

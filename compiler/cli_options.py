@@ -7,7 +7,12 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-COUNT = click.IntRange(min=1)
+MOST_USERS = 2**20
+LARGEST_EXTENT = 2**31 - 1
+"""That of `import_dimensions`, which asks for more than an option's check may wait for."""
+
+COUNT = click.IntRange(1, LARGEST_EXTENT)
+USERS = click.IntRange(1, MOST_USERS)
 
 
 def binding(value: str) -> tuple[str, int]:
@@ -15,6 +20,8 @@ def binding(value: str) -> tuple[str, int]:
     name, separator, extent = value.rpartition("=")
     if not separator or not name or not extent.isdecimal() or int(extent) < 1:
         raise click.BadParameter(f"{value!r} is not NAME=VALUE with a whole number of 1 or more")
+    if int(extent) > LARGEST_EXTENT:
+        raise click.BadParameter(f"{value!r} is beyond {LARGEST_EXTENT:,}, the most that a dimension can be")
     return name, int(extent)
 
 

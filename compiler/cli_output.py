@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +16,9 @@ from chiplan.ir import BadInput, ExitCode, Problem
 
 WIDTH = 80
 """Columns of a page that is piped; a terminal has its own."""
+LIKE_SHOWN = 3
+"""Problems of one kind that a refusal spells out."""
+STANDARD_OUTPUT = Path("-")
 
 
 def page() -> Console:
@@ -29,13 +33,30 @@ def print_json(document: Mapping[str, object]) -> None:
 
 
 def print_refusal(problems: Sequence[Problem], exit_code: ExitCode, as_json: bool) -> None:
-    """Every problem, one line each on standard error, or all of them as one object."""
+    """What is wrong, as lines on standard error, or every problem in one object."""
     if as_json:
         errors = [asdict(problem) for problem in problems]
         print_json({"ok": False, "exit_code": int(exit_code), "errors": errors})
     else:
-        for problem in problems:
-            sys.stderr.write(f"error: {problem.message}\n")
+        for line in problem_lines(problems):
+            sys.stderr.write(f"error: {line}\n")
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """One line a problem; of those that are alike (one code, one operator) the first three, and how
+    many there are besides."""
+    kinds = Counter((problem.code, problem.operator) for problem in problems)
+    seen: Counter[tuple[str, str | None]] = Counter()
+    lines = []
+    for problem in problems:
+        kind = problem.code, problem.operator
+        seen[kind] += 1
+        more = kinds[kind] - LIKE_SHOWN
+        if seen[kind] <= LIKE_SHOWN or more == 1:
+            lines.append(problem.message)
+        elif seen[kind] == LIKE_SHOWN + 1:
+            lines.append(f"and {more:,} more like it (--json lists them all)")
+    return lines
 
 
 def _say_nothing(step: str) -> None:
@@ -57,8 +78,12 @@ def progress(as_json: bool) -> Iterator[Callable[[str], None]]:
 def check_writable(path: Path) -> None:
     """Refuses an output path before any work is done for it. Raises BadInput."""
     folder = path.absolute().parent
+    if path == STANDARD_OUTPUT:
+        raise _not_writable(path, "a plan is no text for standard output; give a file name")
     if path.is_dir():
         raise _not_writable(path, "it is a folder; give a file name")
+    if path.exists() and not path.is_file():
+        raise _not_writable(path, "it is no regular file; give another name")
     if not folder.is_dir():
         raise _not_writable(path, f"the folder {path.parent} does not exist; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -67,7 +92,7 @@ def check_writable(path: Path) -> None:
 
 def check_not_input(path: Path, source: Path) -> None:
     """Refuses to write over the file that is read. Raises BadInput."""
-    if path.exists() and path.samefile(source):
+    if path != STANDARD_OUTPUT and path.exists() and path.samefile(source):
         raise _not_writable(path, "it is the file that is read; give another name with --output")
 
 
@@ -98,6 +123,9 @@ def file_sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file whole or not at all; `-` is standard output."""
+    if path == STANDARD_OUTPUT:
+        sys.stdout.write(text)
+        return
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")

@@ -7,6 +7,7 @@ from rich.console import Console
 from chiplan.ir import Plan
 
 from .cli_tables import print_table, table
+from .plan_summary import precision_words
 from .quantities import counted, duration, grouped, rate, share
 
 
@@ -18,7 +19,7 @@ def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
     state = f", {counted(plan.users, 'user')} resident" if plan.graph.states else ""
     console.print(
         f"{plan.graph.name} on {plan.target.name}: {counted(len(plan.stages), 'stage')} on "
-        f"{counted(chips, 'chip')}, precision {plan.precision}",
+        f"{counted(chips, 'chip')}, precision {precision_words(plan)}",
         style="bold",
     )
     console.print(f"batch {plan.batch}, sequence {plan.sequence}{state}, objective {plan.objective}")

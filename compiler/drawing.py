@@ -1,11 +1,22 @@
 """The partition graph in Graphviz's language: stages as boxes by node, what they send as edges."""
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from chiplan.ir import Plan, Unit
 
-from .plan_summary import EdgeSummary, StageSummary, summarise_edges, summarise_stages
-from .quantities import counted, grouped, share, size
+from .plan_summary import (
+    EdgeSummary,
+    StageSummary,
+    binding_bounds,
+    precision_words,
+    summarise_edges,
+    summarise_stages,
+)
+from .quantities import counted, duration, grouped, share, size
+
+_LETTERS = 100
+"""Of a line of the title."""
 
 
 def partition_dot(plan: Plan) -> str:
@@ -15,7 +26,7 @@ def partition_dot(plan: Plan) -> str:
 
 def _lines(plan: Plan) -> Iterator[str]:
     yield f"digraph {_quoted(plan.graph.name)} {{"
-    yield f"  label={_quoted(f'{plan.graph.name} on {plan.target.name} ({plan.precision}, simulated)')};"
+    yield f"  label={_quoted(*_title(plan))};"
     yield '  labelloc="t"; fontname="Helvetica"; rankdir="TB";'
     yield '  node [shape="box", style="rounded", fontname="Helvetica", fontsize="11"];'
     yield '  edge [fontname="Helvetica", fontsize="10"];'
@@ -33,6 +44,16 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield "}"
 
 
+def _title(plan: Plan) -> tuple[str, ...]:
+    clock = plan.target.chip.clock_hz
+    return (
+        f"{plan.graph.name} on {plan.target.name} ({precision_words(plan)}, simulated)",
+        f"interval {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}",
+        f"latency {grouped(plan.latency)} cycles, {duration(plan.latency, clock)}",
+        *bound_lines(plan, _LETTERS),
+    )
+
+
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
 
@@ -42,6 +63,12 @@ def _quoted(*lines: str) -> str:
     if len(lines) == 1:
         return f'"{_escaped(lines[0])}"'
     return '"' + "".join(f"{_escaped(line)}\\l" for line in lines) + '"'
+
+
+def bound_lines(plan: Plan, letters: int) -> tuple[str, ...]:
+    """The bound that binds of each quantity, in words; lines of at most `letters`."""
+    told = (f"{b.quantity} >= {grouped(b.value)}: {b.binding}" for b in binding_bounds(plan))
+    return tuple(line for words in told for line in wrap(words, letters, subsequent_indent="   "))
 
 
 def stage_title(stage: StageSummary) -> str:

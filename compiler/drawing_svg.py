@@ -5,26 +5,31 @@ leaves at the right, runs down a lane of its own, and enters its box at a port w
 inside the box; so nothing overlaps, however many edges there are. Boxes grow with their ports.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from chiplan.ir import Plan, Unit
 
-from .drawing import edge_label, stage_title
+from .drawing import bound_lines, edge_label, stage_title
 from .drawing_topology import TOPOLOGY_SIZE, draw_topology
-from .plan_summary import EdgeSummary, StageSummary, summarise_edges, summarise_stages
+from .plan_summary import EdgeSummary, StageSummary, precision_words, summarise_edges, summarise_stages
 from .quantities import counted, duration, grouped, share, size
 
-MARGIN, BOX_WIDTH, GAP, HEADER = 28, 780, 54, 178
+MARGIN, BOX_WIDTH, GAP = 28, 780, 54
+TITLE, LINE = 44, 18
 ROW, PORT_TOP, LANE = 17, 34, 16
 BAR_LEFT, BAR_WIDTH, PORT_ROOM = 372, 140, 170
+HEADER_ROOM = BOX_WIDTH - TOPOLOGY_SIZE - 20
+LETTER = 6.3
+"""Pixels that a letter of the text may take."""
 
 STYLE = """
 .page { fill: #ffffff } .box { fill: #f6f8fa; stroke: #8c959f } .track { fill: #d8dee4 }
 .text { fill: #1f2328 } .faint { fill: #59636e } .bar { fill: #0969da } .full { fill: #bc4c00 }
 .edge { stroke: #57606a; fill: none } .head { fill: #57606a } .wire { stroke: #d0d7de }
 .used { stroke: #0969da } .chip { fill: #f6f8fa; stroke: #8c959f } .busy { fill: #0969da; stroke: #0969da }
-.on { fill: #ffffff }
+.on { fill: #ffffff } .node { fill: none; stroke: #d0d7de }
 text { font-family: Helvetica, Arial, sans-serif; font-size: 12px }
 .title { font-size: 18px; font-weight: bold } .stage { font-size: 13px; font-weight: bold }
 @media (prefers-color-scheme: dark) {
@@ -32,6 +37,7 @@ text { font-family: Helvetica, Arial, sans-serif; font-size: 12px }
 .text { fill: #e6edf3 } .faint { fill: #9198a1 } .bar { fill: #4493f8 } .full { fill: #f0883e }
 .edge { stroke: #9198a1 } .head { fill: #9198a1 } .wire { stroke: #30363d } .used { stroke: #4493f8 }
 .chip { fill: #161b22; stroke: #6e7681 } .busy { fill: #4493f8; stroke: #4493f8 } .on { fill: #0d1117 }
+.node { stroke: #30363d }
 }
 """
 
@@ -57,7 +63,9 @@ class Box:
 def partition_svg(plan: Plan) -> str:
     """The partition graph as an SVG document, legible on light and on dark pages."""
     edges = summarise_edges(plan)
-    boxes = _place(summarise_stages(plan), edges)
+    header = _header_lines(plan)
+    top = max(TITLE + LINE * (len(header) + 2), TOPOLOGY_SIZE + 54)
+    boxes = _place(summarise_stages(plan), edges, top)
     lanes = _lanes(boxes, [edge for edge in edges if not _is_step(edge)])
     width = 2 * MARGIN + BOX_WIDTH + LANE * (1 + max(lanes.values(), default=-1))
     height = boxes[-1].bottom + MARGIN
@@ -66,7 +74,7 @@ def partition_svg(plan: Plan) -> str:
     ET.SubElement(root, "title").text = f"{plan.graph.name} on {plan.target.name}"
     ET.SubElement(root, "style").text = STYLE
     ET.SubElement(root, "rect", {"class": "page", "width": str(width), "height": str(height)})
-    _draw_header(root, plan)
+    _draw_header(root, plan, header)
     draw_topology(root, plan, MARGIN + BOX_WIDTH - TOPOLOGY_SIZE, 14)
     for edge in edges:
         if _is_step(edge):
@@ -83,8 +91,8 @@ def _is_step(edge: EdgeSummary) -> bool:
     return edge.destination == edge.source + 1
 
 
-def _place(stages: tuple[StageSummary, ...], edges: tuple[EdgeSummary, ...]) -> list[Box]:
-    boxes, top = [], HEADER
+def _place(stages: tuple[StageSummary, ...], edges: tuple[EdgeSummary, ...], top: int) -> list[Box]:
+    boxes = []
     for stage in stages:
         ports = tuple(e for e in edges if e.destination == stage.index and not _is_step(e))
         height = max(112, PORT_TOP + ROW * len(ports) + 8)
@@ -117,27 +125,30 @@ def _text(
     parent: ET.Element, x: int, y: int, words: str, style: str = "text", anchor: str = "start", room: int = 0
 ) -> None:
     """One line of text at its baseline; `room` pixels is what it may take (0: no limit)."""
-    letters = int(room / 6.3) if room else len(words)
+    letters = int(room / LETTER) if room else len(words)
     shown = words if len(words) <= letters else f"{words[: letters - 2]}.."
     element = ET.SubElement(parent, "text", {"class": style, "x": str(x), "y": str(y), "text-anchor": anchor})
     element.text = "".join(c if c.isprintable() else " " for c in shown)
 
 
-def _draw_header(root: ET.Element, plan: Plan) -> None:
+def _header_lines(plan: Plan) -> tuple[str, ...]:
     clock = plan.target.chip.clock_hz
     chips = sum(len(stage.chips) for stage in plan.stages)
-    room = BOX_WIDTH - TOPOLOGY_SIZE - 20
-    _text(root, MARGIN, 44, f"{plan.graph.name} on {plan.target.name}", "text title")
     placed = f"{counted(len(plan.stages), 'stage')} on {counted(chips, 'chip')}"
-    lines = (
-        f"{placed}, {plan.precision}, batch {plan.batch}, sequence {plan.sequence}",
+    return (
+        f"{placed}, {precision_words(plan)}, batch {plan.batch}, sequence {plan.sequence}",
         f"interval {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}",
         f"latency {grouped(plan.latency)} cycles, {duration(plan.latency, clock)}",
-        *(f"{bound.quantity} >= {grouped(bound.value)}: {bound.binding}" for bound in plan.bounds[:2]),
+        *bound_lines(plan, int(HEADER_ROOM / LETTER)),
         "simulated; host transfers excluded; bars: busiest instance, share of the interval",
     )
+
+
+def _draw_header(root: ET.Element, plan: Plan, lines: Sequence[str]) -> None:
+    title = f"{plan.graph.name} on {plan.target.name}"
+    _text(root, MARGIN, TITLE, title, "text title", room=int(HEADER_ROOM * 0.7))
     for row, line in enumerate(lines):
-        _text(root, MARGIN, 68 + 18 * row, line, "faint", room=room)
+        _text(root, MARGIN, TITLE + 24 + LINE * row, line, "faint", room=HEADER_ROOM)
 
 
 def _draw_box(root: ET.Element, plan: Plan, box: Box) -> None:

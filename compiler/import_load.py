@@ -12,7 +12,7 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError, EncodeError
 
-from chiplan.ir import BadInput, Problem
+from chiplan.ir import BadInput, Problem, is_plan_file
 
 GRAPH_FILE_LIMIT = 2**31
 """Bytes: protobuf itself refuses a message of this size."""
@@ -30,7 +30,10 @@ class GraphFile:
 
 
 def load_graph_file(path: Path) -> GraphFile:
-    """Parse the file. Raises BadInput: file_not_found, file_too_large, file_broken, unsupported_opset."""
+    """Parse the file.
+
+    Raises BadInput: file_not_found, not_a_model (a plan), file_too_large, file_broken, unsupported_opset.
+    """
     _check_file(path)
     try:
         with path.open("rb") as file:
@@ -66,6 +69,8 @@ def _check_file(path: Path) -> None:
         raise BadInput(Problem("file_too_large", message, needed=size, available=GRAPH_FILE_LIMIT))
     if size == 0:
         raise _broken(path, "the file is empty")
+    if is_plan_file(path):
+        raise _refusal("not_a_model", f"{path} is a plan, not a model; give the .onnx file.")
 
 
 def _check_model(path: Path, model: onnx.ModelProto) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chiplan.ir import ChipId, Link, LinkId, Plan, Role, Stage, Unit, tile_timing
+from chiplan.ir import Bound, ChipId, Link, LinkId, Plan, Role, Stage, Unit, tile_timing
 
 UNITS = tuple(Unit)
 
@@ -67,6 +67,30 @@ class RecomputedValue:
     operator: str
     node: str
     stages: tuple[int, ...]
+
+
+def binding_bounds(plan: Plan) -> tuple[Bound, ...]:
+    """The largest proven bound of each quantity, in the order of the plan; of equals the first."""
+    largest: dict[str, Bound] = {}
+    for bound in plan.bounds:
+        if bound.quantity not in largest or bound.value > largest[bound.quantity].value:
+            largest[bound.quantity] = bound
+    return tuple(largest.values())
+
+
+def precision_types(plan: Plan) -> tuple[str, ...]:
+    """The types that the matrix units stream, sorted; empty for a plan without a matrix operator."""
+    graph = plan.graph
+    streamed = (o.operands[0].tensor for o in graph.operators if o.unit is Unit.MATRIX)
+    return tuple(sorted({graph.tensors[name].dtype.value for name in streamed}))
+
+
+def precision_words(plan: Plan) -> str:
+    """The precision, and what it means where it is the model's own: `model (fp32)`."""
+    types = precision_types(plan)
+    if plan.precision != "model" or not types:
+        return plan.precision
+    return f"{plan.precision} ({', '.join(types)})"
 
 
 def node_name(plan: Plan, operator: int) -> str:

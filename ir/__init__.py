@@ -35,7 +35,7 @@ from .plan import (
     TileProgram,
     TransferColumns,
 )
-from .plan_file import plan_bytes, read_plan, write_plan
+from .plan_file import is_plan_file, plan_bytes, read_plan, write_plan
 from .target import (
     Chip,
     CopyUnit,
@@ -86,7 +86,7 @@ __all__ = [
     "Role", "Shape", "Slice", "Stage", "State", "Target", "Tensor", "TileColumns", "TileProgram",
     "TileTiming", "Tiling", "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit",
     "View", "ViewStep", "Window", "apply_step", "apply_view", "block_extents", "dtype_of",
-    "load_index", "matrix_factors", "matrix_rules", "missing_rule", "plan_bytes", "read_plan",
+    "is_plan_file", "load_index", "matrix_factors", "matrix_rules", "missing_rule", "plan_bytes", "read_plan",
     "simplify_view", "step_shape", "tile_extents", "tile_timing", "unit_instances", "view_shape",
     "write_plan",
 ]  # fmt: skip

@@ -55,6 +55,8 @@ _HOSTILE = (
 )  # fmt: skip
 """What the zip and JSON readers raise on bytes made to confuse them."""
 
+_SECOND_FIELDS = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
+
 
 def plan_bytes(plan: Plan) -> bytes:
     """The content of the plan's file: the same bytes for equal plans."""
@@ -63,9 +65,13 @@ def plan_bytes(plan: Plan) -> bytes:
 
 def write_plan(plan: Plan, path: str | Path) -> str:
     """Write the plan and return the file's sha256 in hex. The file is written beside its place and
-    then renamed, so a failure leaves an older file intact. Raises BadInput (`plan_not_written`)."""
-    data = plan_bytes(plan)
+    then renamed, so a failure leaves an older file intact. Raises BadInput (`plan_not_written`), also
+    where something lies that is no regular file: a device would be replaced by the plan."""
     path = Path(path)
+    if path.exists() and not path.is_file():
+        message = f"cannot write the plan to {path}: it is no regular file. Choose another place with -o."
+        raise BadInput(Problem("plan_not_written", message))
+    data = plan_bytes(plan)
     try:
         _replace(path, data)
     except OSError as error:
@@ -96,8 +102,30 @@ def _creation_mask() -> int:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """The plan in a file. Raises BadInput: `plan_not_found`, `plan_broken` or `plan_version`."""
-    return _decode_plan(_unpack(_file_bytes(Path(path)), str(path)), str(path))
+    """The plan in a file.
+
+    Raises BadInput: `plan_not_found`, `not_a_plan` (a model), `plan_broken` or `plan_version`.
+    """
+    data = _file_bytes(Path(path))
+    if _begins_as_model(data):
+        message = f"{path} is a model, not a plan. Compile it first: chiplan compile {path} --target NAME"
+        raise BadInput(Problem("not_a_plan", message))
+    return _decode_plan(_unpack(data, str(path)), str(path))
+
+
+def is_plan_file(path: str | Path) -> bool:
+    """Whether a file presents itself as a plan, whole or not: a zip that holds a plan.json."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "plan.json" in archive.namelist()
+    except _HOSTILE:
+        return False
+
+
+def _begins_as_model(data: bytes) -> bool:
+    """An ONNX file begins with its field 1, the version as a small number, then a field of 2 to 8
+    of type bytes (field 5, the model's own version, is a number)."""
+    return len(data) > 2 and data[0] == 0x08 and data[1] < 0x80 and data[2] in _SECOND_FIELDS
 
 
 def _file_bytes(path: Path) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from chiplan.compiler import cli
 from chiplan.compiler.cli import main
-from chiplan.compiler.cli_output import replacing
+from chiplan.compiler.cli_output import problem_lines, replacing
 from chiplan.ir import BadInput, Infeasible, InternalFault, Problem
 from chiplan.models import model_names
 
@@ -33,10 +33,21 @@ def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (["compile", "gpt2", "--target", "t", "--objective", "speed"], "throughput"),
         (["compile", "gpt2", "--target", "t", "--bind", "s16"], "not NAME=VALUE with a whole number"),
         (["compile", "gpt2", "--target", "t", "--bind", "s16=0"], "not NAME=VALUE with a whole number"),
+        (["compile", "gpt2", "--target", "t", "--bind", f"s16={10**22}"], "the most that a dimension can be"),
+        (["compile", "gpt2", "--target", "t", "--bind", f"s16={'9' * 5000}"], "--bind"),
+        (["compile", "gpt2", "--target", "t", "--batch", str(10**22)], "x<=2147483647"),
+        (["compile", "gpt2", "--target", "t", "--sequence", str(2**31)], "x<=2147483647"),
+        (["compile", "gpt2", "--target", "t", "--context", str(10**19)], "x<=2147483647"),
+        (["compile", "gpt2", "--target", "t", "--chips", str(10**19)], "--chips"),
+        (["compile", "gpt2", "--target", "t", "--users", str(2**20 + 1)], "x<=1048576"),
         (["compile", "gtp2", "--target", "t"], "Did you mean gpt2"),
         (["compile", "gpt2", "--target", "no-such-target"], "no-such-target"),
         (["compile", "gpt2", "--target", "groq-node", "-o", "no/such/folder/x.chiplan"], "does not exist"),
         (["compile", "gpt2", "--target", "groq-node", "-o", "."], "it is a folder"),
+        (["compile", "gpt2", "--target", "groq-node", "-o", "/dev/null"], "it is no regular file"),
+        (["compile", "gpt2", "--target", "groq-node", "-o", "-"], "give a file name"),
+        (["show", "gpt2"], "gpt2 is a model, not a plan. Compile it first"),
+        (["simulate", "gpt2", "--numerics", "gpt2"], "gpt2 is a model, not a plan. Compile it first"),
         (["simulate", "no-such.chiplan"], "no-such.chiplan"),
         (["show", "no-such.chiplan"], "no-such.chiplan"),
     ],
@@ -74,6 +85,41 @@ def test_every_problem_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Capture)
         ("a", None, None),
         ("b", "n", 5),
     ]
+
+
+def test_problems_that_are_alike_are_folded_in_text_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    weights = [Problem("tensor_too_large", f"weight {number}") for number in range(9)]
+    _raising(monkeypatch, BadInput([*weights, Problem("other", "last", operator="Loop")]))
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: weight 0",
+        "error: weight 1",
+        "error: weight 2",
+        "error: and 6 more like it (--json lists them all)",
+        "error: last",
+    ]
+    assert main(["models", "--json"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["errors"]) == 10
+    assert problem_lines(weights[:4]) == [f"weight {number}" for number in range(4)]
+
+
+def test_a_full_standard_output_is_told() -> None:
+    script = "import sys; from chiplan.compiler.cli import main; sys.exit(main(['models']))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: cannot write standard output: no space is left there\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """How a numeric verdict is printed, whatever its figures are."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from chiplan.compiler.cli import main
 from chiplan.compiler.cli_numerics import numerics_document, print_numerics
 from chiplan.compiler.cli_output import page
 from chiplan.compiler.numeric_check import Divergence, NumericsReport
+from chiplan.ir import Plan, write_plan
 
 
 @pytest.fixture
@@ -31,3 +34,17 @@ def test_the_place_is_printed(diverging: NumericsReport, capsys: pytest.CaptureF
     assert "DIVERGES from onnxruntime" in text
     assert "first divergence: operator first, tile 3 on chip 1" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("kind", ["text", "plan", "no weights"])
+def test_a_model_that_cannot_be_compared_is_refused_before_anything_is_printed(
+    kind: str, hand_plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, text = tmp_path / "hand.chiplan", tmp_path / "model.onnx"
+    write_plan(hand_plan, plan)
+    text.write_text("no model\n")
+    model = {"text": text, "plan": plan, "no weights": "gpt2"}[kind]
+    assert main(["simulate", str(plan), "--numerics", str(model)]) in (2, 4)
+    printed, errors = capsys.readouterr()
+    assert printed == ""
+    assert errors.startswith("error: ")

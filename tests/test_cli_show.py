@@ -1,6 +1,7 @@
 """`show` and the pictures, on a plan small enough to count by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -8,11 +9,17 @@ import pytest
 
 from chiplan.compiler.cli import main
 from chiplan.compiler.cli_output import page
-from chiplan.compiler.cli_show import print_plan
+from chiplan.compiler.cli_show import plan_document, print_plan
 from chiplan.compiler.drawing import partition_dot
 from chiplan.compiler.drawing_svg import partition_svg
-from chiplan.compiler.plan_summary import summarise_edges, summarise_links, summarise_stages
-from chiplan.ir import Plan, Unit, write_plan
+from chiplan.compiler.plan_summary import (
+    binding_bounds,
+    precision_words,
+    summarise_edges,
+    summarise_links,
+    summarise_stages,
+)
+from chiplan.ir import Bound, Plan, Unit, write_plan
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -92,6 +99,50 @@ def test_show_writes_both_pictures(plan_file: Path, tmp_path: Path) -> None:
     assert dot.read_text(encoding="utf-8").startswith('digraph "hand" {')
     assert svg.read_text(encoding="utf-8").startswith("<svg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hand.chiplan", "hand.dot", "hand.svg"]
+
+
+@pytest.mark.parametrize(("option", "begin"), [("--svg", "<svg"), ("--dot", "digraph")])
+def test_a_dash_is_standard_output(
+    option: str,
+    begin: str,
+    plan_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(plan_file.parent)
+    assert main(["show", plan_file.name, option, "-"]) == 0
+    text, errors = capsys.readouterr()
+    assert text.startswith(begin)
+    assert text.endswith(("</svg>\n", "}\n"))
+    assert errors == ""
+    assert list(plan_file.parent.iterdir()) == [plan_file]
+    assert main(["show", plan_file.name, option, "-", "--json"]) == 2
+    assert "keep one" in capsys.readouterr().out
+
+
+def test_the_largest_bound_of_each_quantity_binds(hand_plan: Plan) -> None:
+    bounds = (
+        Bound("interval", 5, "small"),
+        Bound("interval", 9, "first"),
+        Bound("latency", 7, "path"),
+        Bound("interval", 9, "second"),
+    )
+    plan = replace(hand_plan, bounds=bounds)
+    assert [bound.binding for bound in binding_bounds(plan)] == ["first", "path"]
+    for text in (partition_dot(plan), partition_svg(plan)):
+        assert f"interval {plan.interval:,} cycles" in text
+        assert f"latency {plan.latency:,} cycles" in text
+        assert "interval &gt;= 9: first" in text or "interval >= 9: first" in text
+        assert "small" not in text
+
+
+def test_the_models_own_precision_is_named(hand_plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = replace(hand_plan, precision="model")
+    assert precision_words(replace(plan, precision="fp16")) == "fp16"
+    print_plan(page(), plan)
+    assert f"precision {precision_words(plan)}" in capsys.readouterr().out
+    assert precision_words(plan) == "model (fp16)"
+    assert plan_document(plan, "")["precision_types"] == ["fp16"]
 
 
 def test_a_picture_never_replaces_the_plan(plan_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chiplan.compiler import import_model
 from chiplan.ir import (
     BadInput,
     Bound,
@@ -38,6 +40,7 @@ from chiplan.ir import (
     Transpose,
     View,
     Window,
+    is_plan_file,
     plan_bytes,
     read_plan,
     write_plan,
@@ -190,6 +193,28 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as refusal:
         write_plan(small_plan(), tmp_path / "no" / "a.chiplan")
     assert refusal.value.problems[0].code == "plan_not_written"
+
+
+def test_a_device_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "device"
+    os.mkfifo(path)
+    with pytest.raises(BadInput, match="no regular file") as refusal:
+        write_plan(small_plan(), path)
+    assert refusal.value.problems[0].code == "plan_not_written"
+    assert path.is_fifo()
+
+
+def test_a_model_is_no_plan(tmp_path: Path, repository: Path) -> None:
+    for model in sorted((repository / "models").glob("*.onnx")):
+        assert code_of(model) == "not_a_plan"
+        assert not is_plan_file(model)
+    path = tmp_path / "a.chiplan"
+    write_plan(small_plan(), path)
+    assert is_plan_file(path)
+    assert not is_plan_file(tmp_path)
+    with pytest.raises(BadInput, match="is a plan, not a model") as refusal:
+        import_model(path)
+    assert refusal.value.problems[0].code == "not_a_model"
 
 
 def test_a_column_that_does_not_fit_is_a_bug() -> None:
