@@ -5,13 +5,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from chiplan.compiler.conversion import convert, quantisation_scales, quantise
 from chiplan.compiler.imported import ImportedModel, ImportedNode, ImportedTensor, StatePair
 from chiplan.compiler.numeric_error import relative_error
 from chiplan.compiler.reference import run_exported, run_original
 from chiplan.compiler.reference_assembly import Box, assemble
 from chiplan.compiler.reference_export import export_graph
 from chiplan.compiler.reference_inputs import random_inputs
-from chiplan.compiler.weights import WeightReader, convert, quantisation_scales, quantise
+from chiplan.compiler.weights import WeightReader
 from chiplan.ir import (
     BadInput,
     DType,
@@ -90,9 +91,9 @@ def test_zero_channels_have_a_scale():
     assert not quantise(array, (1,)).any()
 
 
-def test_casts_to_half_stay_finite():
-    wide = np.array([np.inf, -np.inf, 1e30, 2.0], np.float32)
-    assert convert(wide, DType.FP16).tolist() == [65504.0, -65504.0, 65504.0, 2.0]
+def test_casts_to_half_keep_finite_values_finite_and_infinite_ones_infinite():
+    wide = np.array([np.inf, -np.inf, 1e30, -3.4e38, 2.0], np.float32)
+    assert convert(wide, DType.FP16).tolist() == [np.inf, -np.inf, 65504.0, -65504.0, 2.0]
 
 
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../b", "C:\\weights.bin", ""])
