@@ -80,6 +80,9 @@ def plan_model(
     if not graph.operators:
         message = f"{imported.name}: its outputs are its inputs or constants; there is nothing to plan"
         raise BadInput(Problem("nothing_to_plan", message))
+    if options.users > 1 and not graph.states:
+        message = f"--users {options.users}: {imported.name} has no resident state; leave --users out"
+        raise BadInput(Problem("users_without_state", message))
     tiled = tile_graph(graph, target.chip)
     planner = Planner(graph, target, tiled, options, progress)
     found = planner.run()

@@ -154,6 +154,7 @@ def test_tables_that_no_chip_holds_are_named() -> None:
         ({"chips": 9}, "chips_out_of_range"),
         ({"users": 0}, "users_out_of_range"),
         ({"precision": "fp4"}, "unknown_precision"),
+        ({"users": 3}, "users_without_state"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], code: str) -> None:
