@@ -13,7 +13,7 @@ from .imported import ImportedModel
 from .importer import import_model
 from .indexed_loads import index_weight_loads
 from .plan_build import build_buffers, build_stages, build_transfers
-from .planner import Options, Planner, check_options, silent
+from .planner import Options, Planned, Planner, check_options, silent
 from .precision import apply_precision, default_precision
 from .quantised_products import fold_quantised_products
 from .rewrites import simplify_graph
@@ -74,24 +74,31 @@ def plan_model(
     imported: ImportedModel, target: Target, options: Options, progress: Callable[[str], None] = silent
 ) -> Plan:
     """Plan an imported model without simulating it."""
-    graph = fold_quantised_products(build_graph(imported))
-    precision = options.precision or default_precision(graph, target.chip)
+    graph = build_graph(imported)
+    precision = options.precision or default_precision(fold_quantised_products(graph), target.chip)
     graph = prepare_graph(graph, precision, target)
+    _check_plannable(graph, imported.name, options)
+    found = Planner(graph, target, tile_graph(graph, target.chip), options, progress).run()
+    return _assemble(graph, imported, target, options, precision, found)
+
+
+def _check_plannable(graph: Graph, name: str, options: Options) -> None:
+    """Refuse a graph without work, and users of a model that keeps nothing for them."""
     if not graph.operators:
-        message = f"{imported.name}: its outputs are its inputs or constants; there is nothing to plan"
+        message = f"{name}: its outputs are its inputs or constants; there is nothing to plan"
         raise BadInput(Problem("nothing_to_plan", message))
     if options.users > 1 and not graph.states:
-        message = f"--users {options.users}: {imported.name} has no resident state; leave --users out"
+        message = f"--users {options.users}: {name} has no resident state; leave --users out"
         raise BadInput(Problem("users_without_state", message))
-    tiled = tile_graph(graph, target.chip)
-    planner = Planner(graph, target, tiled, options, progress)
-    found = planner.run()
+
+
+def _assemble(
+    graph: Graph, imported: ImportedModel, target: Target, options: Options, precision: str, found: Planned
+) -> Plan:
     assumptions = imported.assumptions
     if options.precision is None and precision != "model":
-        assumptions = (
-            *assumptions,
-            f"precision {precision}: the matrix unit has no rule for the model's own type",
-        )
+        why = f"precision {precision}: the matrix unit has no rule for the model's own type"
+        assumptions = (*assumptions, why)
     names = {tensor: index for index, tensor in enumerate(sorted(graph.tensors))}
     transfers, hops = build_transfers(found.schedule.sent, target, names)
     return Plan(

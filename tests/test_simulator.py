@@ -49,7 +49,8 @@ def test_a_good_plan_has_no_fault(with_state: bool) -> None:
 def test_measured_use_of_units_links_and_memory() -> None:
     report = simulate(small_plan())
     units = {(use.chip, use.unit): (use.instances, use.busy) for use in report.units}
-    # matmul: 8 tiles of 12 rows, whose blocks take 16 cycles to load; relu: 4 x ceil(240 / 8) = 120; top: 2 x 60; append: 2 x 6; double: 4 x 2.
+    # matmul: 8 tiles of 12 rows, whose blocks take 16 cycles to load;
+    # relu: 4 x ceil(240 / 8) = 120; top: 2 x 60; append: 2 x 6; double: 4 x 2.
     assert units == {
         (0, "matrix"): (2, 128),
         (0, "vector"): (2, 120),
