@@ -120,6 +120,7 @@ def compile_verb(
     from .cli_summary import print_figures
     from .cli_tables import print_list
     from .compile import compile_model
+    from .import_users import check_users
     from .plan_summary import precision_types
     from .quantities import size
 
@@ -138,6 +139,7 @@ def compile_verb(
             users=users,
             progress=say,
         )
+    check_users(users, bool(compiled.plan.graph.states))
     sha256 = write_plan(compiled.plan, output)
     measured = figures(compiled.plan, compiled.report, sha256)
     measured["precision_types"] = list(precision_types(compiled.plan))

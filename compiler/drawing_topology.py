@@ -13,14 +13,14 @@ from xml.etree import ElementTree as ET
 from chiplan.ir import ChipId, Plan
 
 from .plan_summary import summarise_links
-from .quantities import counted, grouped
+from .quantities import counted
 
 TOPOLOGY_SIZE = 200
 """Width of the picture in pixels; its caption stands below."""
 _FEW_CHIPS = 16
 _WHOLE_NODE = 12
 """Chips of a node up to which its idle ones are drawn too."""
-_ALL_NODES = 16
+_ALL_NODES = 4
 """Nodes of a system up to which idle ones are drawn too."""
 _MOST_NODES = 100
 _LARGEST_DOT, _NUMBERED = 10.0, 5.5
@@ -80,11 +80,7 @@ def lay_out(plan: Plan) -> Picture | None:
         chips if len(chips) <= _WHOLE_NODE else [chip for chip in chips if chip in used]
         for chips in members.values()
     ]
-    drawn = sum(map(len, shown))
-    caption = (
-        f"{grouped(drawn)} of {counted(topology.chips, 'chip')}, {len(shown)} of {counted(total, 'node')}"
-    )
-    return _boxed(shown, caption)
+    return _boxed(shown, f"numbers: stages; {len(shown)} of {counted(total, 'node')}")
 
 
 def _involved(plan: Plan) -> set[ChipId]:
@@ -100,7 +96,7 @@ def _boxed(nodes: Sequence[Sequence[ChipId]], caption: str) -> Picture:
     side = cell - max(2.0, cell / 12)
     most = max(map(len, nodes))
     # On a circle of radius r inside the box, dots of radius d must neither touch nor leave the box.
-    ratio = sin(pi / max(most, 2)) * 0.85
+    ratio = sin(pi / max(most, 2)) * 0.65
     radius = min(_LARGEST_DOT, (side / 2 - 1) * ratio / (1 + ratio))
     places: dict[ChipId, Point] = {}
     boxes = []
@@ -143,8 +139,8 @@ def _draw_link(
 def _draw_chip(group: ET.Element, place: Point, radius: float, stage: int | None) -> None:
     x, y = place
     numbered = radius >= _NUMBERED
-    # Between numbers an idle chip is a dot, so that it does not compete with them.
-    size = radius if stage is not None or radius == _LARGEST_DOT else radius / 2
+    # An idle chip is smaller, so that it does not compete with the numbers.
+    size = radius if stage is not None else max(radius / 2, min(radius, 2.5))
     dot = {"class": "chip" if stage is None else "busy", "cx": f"{x:.1f}", "cy": f"{y:.1f}"}
     ET.SubElement(group, "circle", dot, r=f"{size:.1f}")
     if numbered and stage is not None:

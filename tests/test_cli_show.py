@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
+from math import dist
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,6 +14,7 @@ from chiplan.compiler.cli_output import page
 from chiplan.compiler.cli_show import plan_document, print_plan
 from chiplan.compiler.drawing import partition_dot
 from chiplan.compiler.drawing_svg import partition_svg
+from chiplan.compiler.drawing_topology import TOPOLOGY_SIZE, lay_out
 from chiplan.compiler.plan_summary import (
     binding_bounds,
     precision_words,
@@ -84,6 +87,34 @@ def test_the_picture_is_well_formed_and_keeps_its_bounds(hand_plan: Plan) -> Non
     assert all(0 <= float(t.attrib["x"]) <= width and 0 <= float(t.attrib["y"]) <= height for t in texts)
     assert len([r for r in root.iter(f"{SVG}rect") if r.attrib["class"] == "box"]) == 2
     assert len([c for c in root.iter(f"{SVG}circle") if c.attrib["class"] == "busy"]) == 2
+
+
+def _on_nodes(plan: Plan, nodes: int, chips_a_node: int) -> Plan:
+    """The hand-made plan on the first chips of a larger system; its own links keep their numbers."""
+    topology = plan.target.topology
+    node_of = tuple(node for node in range(nodes) for _ in range(chips_a_node))
+    larger = replace(topology, chips=len(node_of), node_of=node_of, rack_of=(0,) * len(node_of))
+    return replace(plan, target=replace(plan.target, topology=larger))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "chips_a_node", "boxes", "chips"), [(9, 8, 1, 8), (4, 8, 4, 32), (3, 2, 0, 6), (1, 64, 1, 3)]
+)
+def test_many_chips_stand_in_boxes_apart_from_each_other(
+    hand_plan: Plan, nodes: int, chips_a_node: int, boxes: int, chips: int
+) -> None:
+    plan = _on_nodes(hand_plan, nodes, chips_a_node)
+    picture = lay_out(plan)
+    assert picture is not None
+    assert (len(picture.boxes), len(picture.chips)) == (boxes, chips)
+    places = list(picture.chips.values())
+    room = TOPOLOGY_SIZE - picture.radius
+    assert all(picture.radius <= x <= room and picture.radius <= y <= room for x, y in places)
+    apart = [dist(one, other) for one, other in combinations(places, 2)]
+    assert min(apart) > 2 * picture.radius
+    root = ET.fromstring(partition_svg(plan))
+    numbers = [t.text for t in root.iter(f"{SVG}text") if t.attrib["class"] == "on"]
+    assert sorted(map(str, numbers)) == ["0", "1"]
 
 
 def test_names_are_escaped_in_dot(hand_plan: Plan) -> None:
