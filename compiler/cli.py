@@ -120,7 +120,6 @@ def compile_verb(
     from .cli_summary import print_figures
     from .cli_tables import print_list
     from .compile import compile_model
-    from .import_users import check_users
     from .plan_summary import precision_types
     from .quantities import size
 
@@ -139,7 +138,6 @@ def compile_verb(
             users=users,
             progress=say,
         )
-    check_users(users, bool(compiled.plan.graph.states))
     sha256 = write_plan(compiled.plan, output)
     measured = figures(compiled.plan, compiled.report, sha256)
     measured["precision_types"] = list(precision_types(compiled.plan))

@@ -5,10 +5,9 @@ from typing import Any, TypeVar
 
 import click
 
-from .import_users import MOST_USERS
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+MOST_USERS = 2**20
 LARGEST_EXTENT = 2**31 - 1
 """That of `import_dimensions`, which asks for more than an option's check may wait for."""
 

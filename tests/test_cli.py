@@ -10,7 +10,6 @@ import pytest
 from chiplan.compiler import cli
 from chiplan.compiler.cli import main
 from chiplan.compiler.cli_output import problem_lines, replacing
-from chiplan.compiler.import_users import MOST_USERS, check_users
 from chiplan.ir import BadInput, Infeasible, InternalFault, Problem
 from chiplan.models import model_names
 
@@ -150,19 +149,6 @@ def test_a_bug_shows_its_traceback_when_asked(monkeypatch: pytest.MonkeyPatch, c
     text, errors = capsys.readouterr()
     assert json.loads(text)["errors"][0]["code"] == "bug"
     assert "Traceback" in errors
-
-
-def test_users_need_a_state() -> None:
-    check_users(MOST_USERS, has_state=True)
-    check_users(1, has_state=False)
-    for users, has_state, code in (
-        (0, True, "users_out_of_range"),
-        (10**22, True, "users_out_of_range"),
-        (3, False, "users_without_state"),
-    ):
-        with pytest.raises(BadInput) as refusal:
-            check_users(users, has_state)
-        assert refusal.value.problems[0].code == code
 
 
 def test_models_lists_what_ships(capsys: Capture) -> None:
