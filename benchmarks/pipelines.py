@@ -48,7 +48,7 @@ def figures(found: Compiled) -> str:
     (cut,) = (value for words, value in bounds.items() if words.startswith("the best cut"))
     (latency,) = (b.value for b in plan.bounds if b.quantity == "latency")
     why = next(b.binding for b in plan.bounds if b.binding.startswith("the best cut"))
-    note = " (SRAM)" if "SRAM" in why else ""
+    note = " (SRAM)" if "SRAM binds: without" in why else ""
     closing = " (SRAM)" if "SRAM" in plan.certificates[-1].problem else ""
     return (
         f"{len(plan.stages)} | {plan.interval:,} | {even:,} | {largest:,} | {cut:,}{note} | "
