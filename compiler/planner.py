@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 
 from chiplan.ir import BadInput, Bound, Certificate, Graph, Infeasible, Problem, Target
 from chiplan.partitioner import StageCuts, cut_stages, least_load, place_stages, smallest_stage_count
@@ -18,6 +19,11 @@ OBJECTIVES = ("throughput", "latency", "chips")
 
 
 _RETRIES = 6
+
+_FEWER_EFFORT = 64
+"""How many smaller stage counts are tried, times stages: all of them up to eight stages, some beyond."""
+
+_MOST_USERS = 1 << 20
 
 _MOST_CHIPS = 128
 """How many chips a refusal looks at before it says that no number fits."""
@@ -47,8 +53,9 @@ def check_options(options: Options, target: Target) -> None:
     if options.chips is not None and not 1 <= options.chips <= available:
         message = f"--chips {options.chips}: target {target.name} has {available}; choose 1 to {available}"
         problems.append(Problem("chips_out_of_range", message, needed=options.chips, available=available))
-    if options.users < 1:
-        problems.append(Problem("users_out_of_range", f"--users {options.users}: expected 1 or more"))
+    if not 1 <= options.users <= _MOST_USERS:
+        message = f"--users {options.users}: expected 1 to {_MOST_USERS}"
+        problems.append(Problem("users_out_of_range", message))
     if problems:
         raise BadInput(problems)
 
@@ -118,8 +125,14 @@ class Planner:
         best = self._best(built, cuts)
         if self.options.objective != "throughput":
             return best
-        for stages in range(len(best.stages) - 1, 0, -1):
-            fewer = replace(built.problem, stages=stages)
+        tried = max(1, _FEWER_EFFORT // len(best.stages))
+        promising = [
+            fewer
+            for stages in range(len(best.stages) - 1, 0, -1)
+            if least_load(fewer := replace(built.problem, stages=stages))
+            < self.search.pace(best.found.schedule)
+        ]
+        for fewer in promising[:: max(1, ceil(len(promising) / tried))]:
             if least_load(fewer) >= self.search.pace(best.found.schedule):
                 break
             found = cut_stages(fewer)

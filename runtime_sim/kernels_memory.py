@@ -130,10 +130,10 @@ def _arg_extreme(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarr
     data = arrays[0]
     axis = _axis(instruction, data.ndim, 0)
     choose = np.argmax if instruction.opcode == "ArgMax" else np.argmin
-    keep = bool(_integer(instruction, "keepdims", 1))
-    if not _integer(instruction, "select_last_index", 0):
-        return np.asarray(choose(data, axis=axis, keepdims=keep))
-    return np.asarray(data.shape[axis] - 1 - choose(np.flip(data, axis), axis=axis, keepdims=keep))
+    last = bool(_integer(instruction, "select_last_index", 0))
+    index: np.ndarray = choose(np.flip(data, axis) if last else data, axis=axis, keepdims=True)
+    index = data.shape[axis] - 1 - index if last else index
+    return index if _integer(instruction, "keepdims", 1) else index.squeeze(axis)
 
 
 def _one_hot(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
