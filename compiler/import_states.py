@@ -7,6 +7,9 @@ together, and who reads of it waits for its rows: such rows would wait for thems
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+
+import networkx as nx
 
 from .import_nodes import Node
 from .imported import StatePair
@@ -32,7 +35,8 @@ def find_states(
     found = [_pair(output, producers, input_ranks) for output in outputs]
     pairs = [pair for pair in found if pair is not None]
     rows = {pair.past: _new_rows(pair, producers) for pair in pairs}
-    return tuple(pair for pair in pairs if not _waits_for_itself(pair.past, rows, producers))
+    waiting = _waiting_for_themselves(rows, nodes)
+    return tuple(pair for pair in pairs if pair.past not in waiting)
 
 
 def _new_rows(pair: StatePair, producers: Mapping[str, Node]) -> tuple[str, ...]:
@@ -43,18 +47,15 @@ def _new_rows(pair: StatePair, producers: Mapping[str, Node]) -> tuple[str, ...]
     return node.inputs[1:] if node.op_type == "Concat" else node.inputs[1:3]
 
 
-def _waits_for_itself(past: str, rows: Mapping[str, tuple[str, ...]], producers: Mapping[str, Node]) -> bool:
-    """Whether the new rows of a state depend on its past, or on a state whose new rows do."""
-    waiting, seen = list(rows[past]), set(rows[past])
-    while waiting:
-        name = waiting.pop()
-        if name == past:
-            return True
-        node = producers.get(name)
-        read = rows.get(name, ()) if node is None or node.op_type in _SIZES else node.inputs
-        waiting.extend(source for source in read if source not in seen)
-        seen.update(read)
-    return False
+def _waiting_for_themselves(rows: Mapping[str, tuple[str, ...]], nodes: Sequence[Node]) -> set[str]:
+    """Pasts whose new rows depend on them, or on a state whose new rows do: those on a ring of reads."""
+    reads: nx.DiGraph = nx.DiGraph()
+    for node in nodes:
+        if node.op_type not in _SIZES:
+            reads.add_edges_from(product(filter(None, node.outputs), filter(None, node.inputs)))
+    reads.add_edges_from((past, source) for past, sources in rows.items() for source in sources)
+    rings = (ring for ring in nx.strongly_connected_components(reads) if len(ring) > 1)
+    return set().union(*rings) | {past for past, sources in rows.items() if past in sources}
 
 
 def _pair(output: str, producers: Mapping[str, Node], ranks: Mapping[str, int]) -> StatePair | None:
