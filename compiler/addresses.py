@@ -34,6 +34,11 @@ class OutOfSram(Exception):
         self.chip, self.needed, self.available = chip, needed, available
 
 
+def padded_bytes(nbytes: int, alignment: int) -> int:
+    """Bytes of SRAM that a buffer takes: whole aligned units."""
+    return -(-nbytes // alignment) * alignment
+
+
 def rotation_copies(birth: int, death: int, interval: int) -> int:
     """Copies of a buffer that lives [birth, death), one micro-batch an interval."""
     return max(1, -(-(death - birth) // interval))

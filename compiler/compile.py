@@ -100,7 +100,7 @@ def _assemble(
         why = f"precision {precision}: the matrix unit has no rule for the model's own type"
         assumptions = (*assumptions, why)
     names = {tensor: index for index, tensor in enumerate(sorted(graph.tensors))}
-    transfers, hops = build_transfers(found.schedule.sent, target, names)
+    transfers, hops = build_transfers(found.schedule.sent, names)
     return Plan(
         target=target,
         graph=graph,

@@ -25,13 +25,19 @@ _ROUTES = 12
 
 @dataclass(frozen=True)
 class Chunk:
-    """Elements [first, last) of the row-major tensor, over `links`, from cycle `start`."""
+    """Elements [first, last) of the row-major tensor, over `links`, from cycle `start`. Every link is busy
+    for `slot` cycles, `stride` cycles after the one before it."""
 
     first: int
     last: int
     links: tuple[int, ...]
     start: int
     slot: int
+    stride: int
+
+    def hop_starts(self) -> list[int]:
+        """First cycle on every link of the route."""
+        return [self.start + hop * self.stride for hop in range(len(self.links))]
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,8 @@ class LinkScheduler:
 
     def __init__(self, target: Target, interval: int, router: Router | None = None) -> None:
         self.rule, self.interval = target.link, interval
+        # Cut-through: a hop starts one flit and one hop latency after the hop before it.
+        self.stride = self.rule.cycles_per_flit + self.rule.hop_latency
         self.router = router or Router(target.topology)
         self.sent: list[SentTensor] = []
         self._tables: dict[int, ModuloTable] = {}
@@ -131,26 +139,19 @@ class LinkScheduler:
             map_step(flat, Reshape(tensor.shape)),
             first_departure=min(chunk.start for chunk in chunks),
             last_departure=max(chunk.start + chunk.slot for chunk in chunks),
-            first_arrival=min(self._hop_start(chunk, len(chunk.links) - 1) for chunk in chunks),
+            first_arrival=min(chunk.hop_starts()[-1] for chunk in chunks),
             last_arrival=int(arrivals.max()),
         )
         self.sent.append(sent)
         return sent
-
-    def hop_starts(self, chunk: Chunk) -> list[int]:
-        """First cycle on every link of a chunk's route."""
-        return [self._hop_start(chunk, hop) for hop in range(len(chunk.links))]
 
     def _chunk_elements(self, tensor: Tensor) -> int:
         flits = ceil(tensor.nbytes / self.rule.flit_bytes)
         chunks = max(1, min(_CHUNKS, flits // _FLITS_A_CHUNK))
         return max(1, ceil(flits / chunks) * self.rule.flit_bytes // tensor.dtype.itemsize)
 
-    def _hop_start(self, chunk: Chunk, hop: int) -> int:
-        return chunk.start + hop * (self.rule.cycles_per_flit + self.rule.hop_latency)
-
     def _arrival(self, chunk: Chunk) -> int:
-        return self._hop_start(chunk, len(chunk.links) - 1) + chunk.slot + self.rule.hop_latency
+        return chunk.hop_starts()[-1] + chunk.slot + self.rule.hop_latency
 
     def _send_chunk(
         self, tensor: Tensor, first: int, last: int, source: int, destination: int, ready: int
@@ -162,12 +163,12 @@ class LinkScheduler:
             start = self._earliest(links, slot, ready)
             if start is None:
                 continue
-            chunk = Chunk(first, last, links, start, slot)
+            chunk = Chunk(first, last, links, start, slot, self.stride)
             if limit is None or self._arrival(chunk) < limit:
                 best = chunk
         if best is None:
             raise NoRoom(f"the links from chip {source} to chip {destination} are full")
-        for link, start in zip(best.links, self.hop_starts(best), strict=True):
+        for link, start in zip(best.links, best.hop_starts(), strict=True):
             self._table(link).reserve(start, start + slot)
         return best
 
@@ -178,7 +179,7 @@ class LinkScheduler:
         """First cycle from which every hop's slot is free, or None."""
         if slot > self.interval:
             return None
-        stride = self.rule.cycles_per_flit + self.rule.hop_latency
+        stride = self.stride
         start, limit = ready, ready + 2 * self.interval
         while start < limit:
             later = start

@@ -11,6 +11,7 @@ import numpy as np
 from chiplan.ir import Graph, Operator, Role, Target, Tensor, Unit
 from chiplan.partitioner import Carried, PartitionProblem, Recomputed, Resident
 
+from .addresses import padded_bytes
 from .graph_edit import kept_tensors, readers_of, writers_of
 from .tile_choice import TiledOperator
 
@@ -164,10 +165,9 @@ def _residents(
         touched = [*readers.get(name, ()), *writers.get(name, ())]
         items = tuple(sorted({item_of[i] for i in touched if i in item_of}))
         recomputed = tuple(number for number, operator in enumerate(cheap) if operator in touched)
-        padded = -(-tensor.nbytes // alignment) * alignment
         copies = users if tensor.role is Role.STATE else 1
         if items or recomputed:
-            residents.append(Resident(padded * copies, items, recomputed))
+            residents.append(Resident(padded_bytes(tensor.nbytes, alignment) * copies, items, recomputed))
     return tuple(residents)
 
 

@@ -56,9 +56,7 @@ def _program(stage: StageWork, scheduled: Sequence[ScheduledOperator]) -> TilePr
     return TileProgram(stage.operators, tuple(done.tiled.tiling for done in scheduled), tiles)
 
 
-def build_transfers(
-    sent: Sequence[SentTensor], target: Target, names: dict[str, int]
-) -> tuple[TransferColumns, HopColumns]:
+def build_transfers(sent: Sequence[SentTensor], names: dict[str, int]) -> tuple[TransferColumns, HopColumns]:
     """One row a chunk, and one row a link that it crosses."""
     rows = [
         (chunk.start, s.source, s.destination, names[s.tensor], chunk.first, chunk.last, chunk)
@@ -66,11 +64,10 @@ def build_transfers(
         for chunk in s.chunks
     ]
     rows.sort(key=lambda row: row[:5])
-    stride = target.link.cycles_per_flit + target.link.hop_latency
     hops = [
-        (number, hop, link, chunk.start + hop * stride, chunk.start + hop * stride + chunk.slot)
+        (number, hop, link, start, start + chunk.slot)
         for number, (*_, chunk) in enumerate(rows)
-        for hop, link in enumerate(chunk.links)
+        for hop, (link, start) in enumerate(zip(chunk.links, chunk.hop_starts(), strict=True))
     ]
     columns = np.array([row[:6] for row in rows], dtype=np.int64).reshape(-1, 6)
     hop_columns = np.array(hops, dtype=np.int64).reshape(-1, 5)

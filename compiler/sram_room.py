@@ -13,6 +13,7 @@ from typing import Protocol
 
 from chiplan.ir import Chip, Graph, Role
 
+from .addresses import padded_bytes
 from .graph_edit import kept_tensors
 
 
@@ -50,7 +51,7 @@ class SramRoom:
         return {operand.tensor for operand in self._graph.operators[index].operands}
 
     def _size(self, name: str) -> int:
-        return -(-self._graph.tensors[name].nbytes // self._alignment) * self._alignment
+        return padded_bytes(self._graph.tensors[name].nbytes, self._alignment)
 
     def _resident(self, operators: Iterable[int], users: int) -> int:
         touched = {name for index in operators for name in self._reads(index)}

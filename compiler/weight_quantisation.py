@@ -204,7 +204,7 @@ class _RowQuantiser:
         local = {axis: position for position, axis in enumerate(used)}
         axes = tuple(None if axis is None else local[axis] for axis in result.axes)
         rows = tuple(
-            None if row is None else local[axis] if axis is not None else None
+            None if row is None or axis is None else local[axis]
             for row, axis in zip(self.rows, self.source.axes, strict=True)
         )
         columns = tuple(None if axis is None else local[axis] for axis in weight_scale.axes)

@@ -42,7 +42,7 @@ def test_slots_are_ready_connected_and_disjoint(name, cases, interval) -> None:
             ends = [target.topology.links[link] for link in chunk.links]
             assert [int(ends[0].source), int(ends[-1].destination)] == [source, (source + step) % 8]
             assert all(a.destination == b.source for a, b in pairwise(ends))
-            starts = scheduler.hop_starts(chunk)
+            starts = chunk.hop_starts()
             stride = target.link.cycles_per_flit + target.link.hop_latency
             assert np.diff(starts).tolist() == [stride] * (len(starts) - 1)
             for link, start in zip(chunk.links, starts, strict=True):
