@@ -16,6 +16,7 @@ from chiplan.ir import (
     AxisMap,
     Expand,
     Factor,
+    Own,
     Reshape,
     Shape,
     Slice,
@@ -127,6 +128,8 @@ def _step(step: ViewStep, dimensions: _Dimensions) -> tuple[list[ViewStep], _Dim
             outputs = (_extent(dimensions[axis]) - (size - 1) * dilation - 1) // stride + 1
             new = ((Part(outputs, False),), (Part(size, False),))
             return [core], (*dimensions[:axis], *new, *dimensions[axis + 1 :])
+        case Own():
+            raise _NotFactorable
 
 
 def _extent(parts: Sequence[Part]) -> int:

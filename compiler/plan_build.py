@@ -78,6 +78,8 @@ def build_transfers(sent: Sequence[SentTensor], names: dict[str, int]) -> tuple[
         tensor=columns[:, 3].astype(np.int32),
         first=columns[:, 4].copy(),
         last=columns[:, 5].copy(),
+        into=columns[:, 3].astype(np.int32),
+        at=columns[:, 4].copy(),
     )
     return transfers, HopColumns(
         transfer=hop_columns[:, 0].astype(np.int32),

@@ -12,7 +12,7 @@ from functools import reduce
 
 import numpy as np
 
-from chiplan.ir import Expand, Reshape, Shape, Slice, Transpose, View, ViewStep, Window
+from chiplan.ir import Expand, Own, Reshape, Shape, Slice, Transpose, View, ViewStep, Window, step_shape
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,16 @@ def _slice(ready: ReadyMap, step: Slice) -> ReadyMap:
     ]
     cycles = ready.cycles[np.ix_(*(cells for _, cells in axes))]
     return ReadyMap(extents, tuple(new for new, _ in axes), cycles)
+
+
+def _own(ready: ReadyMap, step: Own) -> ReadyMap:
+    """Which piece it is differs from chip to chip, and all start together: the latest of all pieces."""
+    axis = step.axis
+    return ReadyMap(
+        step_shape(step, ready.shape),
+        (*ready.breaks[:axis], np.zeros(1, dtype=np.int64), *ready.breaks[axis + 1 :]),
+        ready.cycles.max(axis=axis, keepdims=True),
+    )
 
 
 def _window(ready: ReadyMap, step: Window) -> ReadyMap:
@@ -210,6 +220,8 @@ def map_step(ready: ReadyMap, step: ViewStep) -> ReadyMap:
             return ReadyMap(shape, ready.breaks, ready.cycles)
         case Window():
             return _window(ready, step)
+        case Own():
+            return _own(ready, step)
 
 
 def map_view(ready: ReadyMap, view: View) -> ReadyMap:

@@ -8,7 +8,19 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from chiplan.ir import DType, Expand, Reshape, Shape, Slice, Transpose, View, ViewStep, Window, step_shape
+from chiplan.ir import (
+    DType,
+    Expand,
+    Own,
+    Reshape,
+    Shape,
+    Slice,
+    Transpose,
+    View,
+    ViewStep,
+    Window,
+    step_shape,
+)
 
 _SMALL = 64
 """Elements up to which equal constants are shared."""
@@ -88,3 +100,5 @@ class NodeList:
                 return self.one(
                     "Gather", [value, self.constant(first + np.arange(size) * dilation)], axis=axis
                 )
+            case Own():
+                raise ValueError("a graph of pieces has no meaning outside its group")

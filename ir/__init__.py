@@ -23,6 +23,19 @@ from .graph import (
     Tensor,
     Unit,
 )
+from .mesh import (
+    Cut,
+    Exchange,
+    ExchangeKind,
+    MeshPlace,
+    Sharding,
+    Split,
+    assemble,
+    mesh_peers,
+    mesh_places,
+    mesh_ways,
+    shard,
+)
 from .nest import Axis, AxisMap, Factor, LoopNest, Reducer
 from .plan import (
     Bound,
@@ -64,6 +77,7 @@ from .tiling import (
 from .types import Bytes, ChipId, Cycle, DType, LinkId, Shape, dtype_of
 from .views import (
     Expand,
+    Own,
     Reshape,
     Slice,
     Transpose,
@@ -79,14 +93,15 @@ from .views import (
 
 __all__ = [
     "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
-    "Chip", "ChipId", "ChiplanError", "CopyUnit", "Cost", "Cycle", "DType", "ExitCode", "Expand",
-    "Factor", "Graph", "HopColumns", "Incomparable", "Infeasible", "Instruction", "InternalFault",
-    "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors", "MatrixRule", "MatrixUnit",
-    "Operand", "Operator", "Origin", "Output", "Plan", "Problem", "Reducer", "Reshape", "Result",
-    "Role", "Shape", "Slice", "Stage", "State", "Target", "Tensor", "TileColumns", "TileProgram",
-    "TileTiming", "Tiling", "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit",
-    "View", "ViewStep", "Window", "apply_step", "apply_view", "block_extents", "dtype_of",
-    "is_plan_file", "load_index", "matrix_factors", "matrix_rules", "missing_rule", "plan_bytes", "read_plan",
-    "simplify_view", "step_shape", "tile_extents", "tile_timing", "unit_instances", "view_shape",
-    "write_plan",
+    "Chip", "ChipId", "ChiplanError", "CopyUnit", "Cost", "Cut", "Cycle", "DType", "Exchange",
+    "ExchangeKind", "ExitCode", "Expand", "Factor", "Graph", "HopColumns", "Incomparable", "Infeasible",
+    "Instruction", "InternalFault", "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors",
+    "MatrixRule", "MatrixUnit", "MeshPlace", "Operand", "Operator", "Origin", "Output", "Own", "Plan",
+    "Problem", "Reducer", "Reshape", "Result", "Role", "Shape", "Sharding", "Slice", "Split", "Stage",
+    "State", "Target", "Tensor", "TileColumns", "TileProgram", "TileTiming", "Tiling", "Topology",
+    "TransferColumns", "Transpose", "Unit", "VectorUnit", "View", "ViewStep", "Window", "apply_step",
+    "apply_view", "assemble", "block_extents", "dtype_of", "is_plan_file", "load_index",
+    "matrix_factors", "matrix_rules", "mesh_peers", "mesh_places", "mesh_ways", "missing_rule",
+    "plan_bytes", "read_plan", "shard", "simplify_view", "step_shape", "tile_extents", "tile_timing",
+    "unit_instances", "view_shape", "write_plan",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from .mesh import Exchange, Sharding, Split
 from .nest import Factor
 from .types import Bytes, DType, Shape
 from .views import View
@@ -54,6 +55,9 @@ class Tensor:
 
     `value` holds a folded constant (small); `origin` an initializer whose values stay on disk.
     `resident_rows` of a state: (axis, count) rows present before the run; the run appends the rest.
+    `sharding` of an input, weight, state or output: each chip of a group holds its piece; `shape` is
+    a piece's, `value` and `origin` the whole tensor's. Without it every chip holds all.
+    Where the row axis of a state is cut, `resident_rows` are those of the chip that appends.
     """
 
     name: str
@@ -63,6 +67,12 @@ class Tensor:
     value: np.ndarray | None = field(default=None, compare=False)
     origin: Origin | None = None
     resident_rows: tuple[int, int] | None = None
+    sharding: Sharding | None = None
+
+    @property
+    def whole_shape(self) -> Shape:
+        """Extents of the whole tensor, of which a chip may hold a piece."""
+        return self.shape if self.sharding is None else self.sharding.shape
 
     @property
     def elements(self) -> int:
@@ -88,12 +98,16 @@ class Result:
     """A tensor, or a box of one, written. `axes[d]` is the factor that runs along dimension d (None:
     extent 1); iteration f writes index `offsets[d] + f`. Several operators may write disjoint boxes
     of one tensor: that is how a concatenation and an append to a state are expressed.
-    `value` is the index of the instruction in the body whose value is stored."""
+    `value` is the index of the instruction in the body whose value is stored.
+    `own`: dimension 0 (axes[0] None, offset 0) is written at the chip's position along these mesh axes.
+    `only`: (mesh axis, coordinate) pairs; chips with other coordinates do not write."""
 
     tensor: str
     axes: tuple[int | None, ...]
     offsets: tuple[int, ...]
     value: int
+    own: tuple[int, ...] = ()
+    only: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,6 +153,7 @@ class Operator:
     switch: body is one "Copy".
     memory: body is one "Gather"-like instruction or a "Copy" into resident rows.
     `nodes` are the ONNX nodes that it came from, for messages and reports.
+    `splits` are the factors of which a chip of a group has a piece.
     """
 
     name: str
@@ -148,6 +163,7 @@ class Operator:
     results: tuple[Result, ...]
     body: tuple[Instruction, ...]
     nodes: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,7 +179,7 @@ class State:
 
 @dataclass(frozen=True)
 class Output:
-    """A model output: a stored tensor seen through a view."""
+    """A model output: a stored tensor seen through a view; the whole of it where chips hold pieces."""
 
     name: str
     tensor: str
@@ -172,7 +188,11 @@ class Output:
 
 @dataclass(frozen=True)
 class Graph:
-    """Operators in topological order over named tensors."""
+    """Operators in topological order over named tensors.
+
+    In a plan a graph may be what *one chip* of each stage executes: extents are those of a chip's
+    pieces, and `exchanges` say which tensors the chips of a group send each other.
+    """
 
     name: str
     tensors: dict[str, Tensor]
@@ -180,3 +200,4 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[Output, ...]
     states: tuple[State, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()

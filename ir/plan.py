@@ -65,8 +65,10 @@ class TileProgram:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage runs `program` on the chips of a group (a mesh of one or two axes; one chip here:
-    mesh (1,)). `recomputed` are those of its operators that other stages execute as well."""
+    """A stage runs `program` on the chips of a group: a mesh of one or two axes, `chips` in its row-major
+    order; one chip is the mesh (1,). All chips of a group run the same tiles at the same cycles and
+    hold the same buffers at the same addresses. `recomputed` are those of its operators that other
+    stages execute as well."""
 
     chips: tuple[ChipId, ...]
     mesh: tuple[int, ...]
@@ -81,6 +83,8 @@ class TransferColumns:
     tensor: int32, position in `Plan.tensor_names`. source, destination: int32 chips.
     first, last: int64, the half-open range of elements of the row-major tensor that it carries.
     start: int64, cycle in which its first flit enters the first link.
+    into, at: int32 and int64, the tensor at the destination and its first element that is written;
+        `tensor` and `first` unless an exchange of the graph says otherwise.
     """
 
     tensor: np.ndarray
@@ -89,6 +93,8 @@ class TransferColumns:
     first: np.ndarray
     last: np.ndarray
     start: np.ndarray
+    into: np.ndarray
+    at: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,8 @@ class HopColumns:
 class BufferColumns:
     """One row a buffer, sorted by (chip, address, tensor).
 
-    tensor: int32, position in `Plan.tensor_names`. chip: int32.
+    tensor: int32, position in `Plan.tensor_names`.
+    chip: int32, the first chip of a stage; all other chips of its group have the same buffers.
     address, nbytes: int64; copy c is at address + c * stride, where stride is nbytes rounded up to
         the alignment; copy (n mod copies) belongs to micro-batch n. Weights have one copy and live
         for ever: birth 0, death -1. States have one copy a user and live for ever.

@@ -22,7 +22,7 @@ TILES: Layout = (
 )  # fmt: skip
 TRANSFERS: Layout = (
     ("tensor", "<i4"), ("source", "<i4"), ("destination", "<i4"), ("first", "<i8"), ("last", "<i8"),
-    ("start", "<i8"),
+    ("start", "<i8"), ("into", "<i4"), ("at", "<i8"),
 )  # fmt: skip
 HOPS: Layout = (("transfer", "<i4"), ("hop", "<i4"), ("link", "<i4"), ("start", "<i8"), ("end", "<i8"))
 BUFFERS: Layout = (

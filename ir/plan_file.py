@@ -44,7 +44,7 @@ from .target import Link, Topology
 from .types import ChipId, DType
 
 FORMAT = "chiplan"
-VERSION = 1
+VERSION = 2
 LARGEST_FILE = 2**32
 """Bytes; a larger file is refused unread."""
 
@@ -200,7 +200,7 @@ def _storage(dtype: DType) -> str:
 
 
 def _stored(tensor: Tensor) -> np.ndarray:
-    value = np.ascontiguousarray(tensor.value, dtype=tensor.dtype.numpy).reshape(tensor.shape)
+    value = np.ascontiguousarray(tensor.value, dtype=tensor.dtype.numpy).reshape(tensor.whole_shape)
     return value.view(_storage(tensor.dtype)) if tensor.dtype is DType.BF16 else value
 
 
@@ -311,7 +311,7 @@ def _read_constants(plan: Plan, names: object, members: Mapping[str, bytes]) -> 
         tensor, member = tensors[name], _constant_name(number)
         if member not in members:
             raise ColumnError(f"{member} is missing")
-        value = read_npy(members[member], _storage(tensor.dtype), tensor.shape)
+        value = read_npy(members[member], _storage(tensor.dtype), tensor.whole_shape)
         tensors[name] = replace(tensor, value=value.view(tensor.dtype.numpy))
     return tensors
 

@@ -14,7 +14,7 @@ from .graph import Graph, Operand, Operator, Output, Result, Unit
 from .plan import Plan, Stage
 from .target import Target
 from .types import Shape
-from .views import Slice, ViewStep, Window, step_shape, view_shape
+from .views import Own, Slice, ViewStep, Window, step_shape, view_shape
 
 MOST_ELEMENTS = 2**48
 """More elements than any tensor has; a file that claims more is refused."""
@@ -143,7 +143,8 @@ def _view_of(item: Operand | Output, graph: Graph) -> Iterator[str]:
     if item.tensor not in graph.tensors:
         yield f"tensor {item.tensor} does not exist"
         return
-    shape = graph.tensors[item.tensor].shape
+    tensor = graph.tensors[item.tensor]
+    shape = tensor.whole_shape if isinstance(item, Output) else tensor.shape
     for step in item.view:
         fits = _arguments_fit(step, shape)
         try:
@@ -166,6 +167,8 @@ def _arguments_fit(step: ViewStep, shape: Shape) -> bool:
             if not 0 <= axis < len(shape) or min(size, stride, dilation) < 1:
                 return False
             return (size - 1) * dilation < shape[axis]
+        case Own(axis=axis, ways=ways, axes=axes):
+            return 0 <= axis < len(shape) and ways >= 1 and bool(axes) and min(axes) >= 0
     return True
 
 
@@ -209,6 +212,8 @@ def _columns(plan: Plan) -> Iterator[str]:
         ("transfers/destination", plan.transfers.destination, chips),
         ("transfers/first", plan.transfers.first, MOST_ELEMENTS),
         ("transfers/last", plan.transfers.last, MOST_ELEMENTS),
+        ("transfers/into", plan.transfers.into, tensors),
+        ("transfers/at", plan.transfers.at, MOST_ELEMENTS),
         ("hops/transfer", plan.hops.transfer, len(plan.transfers.tensor)),
         ("hops/link", plan.hops.link, len(plan.target.topology.links)),
         ("buffers/tensor", plan.buffers.tensor, tensors),

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from .mesh import MeshPlace
 from .types import Shape
 
 
@@ -56,7 +57,19 @@ class Window:
     dilation: int
 
 
-ViewStep: TypeAlias = Reshape | Transpose | Slice | Expand | Window
+@dataclass(frozen=True)
+class Own:
+    """Of axis `axis`, cut into `ways` pieces of ceil(extent / ways) elements, the piece numbered
+    (c + shift) mod ways, where c is the chip's position along the mesh `axes`. Past the end of a short
+    piece the axis' last element is repeated; nobody may use it (`Split`)."""
+
+    axis: int
+    axes: tuple[int, ...]
+    ways: int
+    shift: int = 0
+
+
+ViewStep: TypeAlias = Reshape | Transpose | Slice | Expand | Window | Own
 View: TypeAlias = tuple[ViewStep, ...]
 
 
@@ -86,6 +99,8 @@ def step_shape(step: ViewStep, shape: Shape) -> Shape:
         case Window(axis=axis, size=size, stride=stride, dilation=dilation):
             outputs = (shape[axis] - (size - 1) * dilation - 1) // stride + 1
             return (*shape[:axis], outputs, size, *shape[axis + 1 :])
+        case Own(axis=axis, ways=ways):
+            return (*shape[:axis], -(-shape[axis] // ways), *shape[axis + 1 :])
 
 
 def view_shape(view: View, shape: Shape) -> Shape:
@@ -95,8 +110,11 @@ def view_shape(view: View, shape: Shape) -> Shape:
     return shape
 
 
-def apply_step(step: ViewStep, array: np.ndarray) -> np.ndarray:
-    """One step on a numpy array; a reshape that no stride pattern expresses copies."""
+def apply_step(step: ViewStep, array: np.ndarray, place: MeshPlace | None = None) -> np.ndarray:
+    """One step on a numpy array; a reshape that no stride pattern expresses copies.
+
+    `place` is the chip that looks; raises ValueError when an `Own` step has none.
+    """
     match step:
         case Reshape(shape=shape):
             return array.reshape(shape)
@@ -113,12 +131,27 @@ def apply_step(step: ViewStep, array: np.ndarray) -> np.ndarray:
             index: list[slice] = [slice(None)] * windows.ndim
             index[axis], index[axis + 1] = slice(None, None, stride), slice(None, None, dilation)
             return windows[tuple(index)]
+        case Own():
+            return _own_piece(step, array, place)
 
 
-def apply_view(view: View, array: np.ndarray) -> np.ndarray:
-    """`array` seen through `view`."""
+def _own_piece(step: Own, array: np.ndarray, place: MeshPlace | None) -> np.ndarray:
+    if place is None:
+        raise ValueError("only a chip of a group has a piece of its own")
+    extent = array.shape[step.axis]
+    part = -(-extent // step.ways)
+    first = (place.piece(step.axes) + step.shift) % step.ways * part
+    if first + part <= extent:
+        piece: np.ndarray = array[(slice(None),) * step.axis + (slice(first, first + part),)]
+        return piece
+    padded: np.ndarray = array.take(np.minimum(np.arange(first, first + part), extent - 1), axis=step.axis)
+    return padded
+
+
+def apply_view(view: View, array: np.ndarray, place: MeshPlace | None = None) -> np.ndarray:
+    """`array` seen through `view` by the chip at `place`."""
     for step in view:
-        array = apply_step(step, array)
+        array = apply_step(step, array, place)
     return array
 
 
@@ -133,7 +166,7 @@ def _is_identity(step: ViewStep, shape: Shape) -> bool:
                 low == 0 and high == extent for low, high, extent in zip(starts, stops, shape, strict=True)
             )
             return all(whole) and set(steps) <= {1}
-        case Window():
+        case Window() | Own():
             return False
 
 

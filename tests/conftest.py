@@ -130,7 +130,7 @@ def hand_plan() -> Plan:
     # Positions of tensors by name: h r w1 w2 x y = 0 .. 5.
     transfers = TransferColumns(
         **_columns(tensor=[1, 1], source=[0, 0], destination=[1, 1], first=[0, 16], last=[16, 32]),
-        **_columns(start=[19, 19]),
+        **_columns(start=[19, 19], into=[1, 1], at=[0, 16]),
     )
     hops = HopColumns(
         **_columns(transfer=[0, 1, 1], hop=[0, 0, 1], link=[0, 1, 5], start=[19, 19, 33], end=[27, 27, 41])

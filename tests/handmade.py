@@ -198,7 +198,9 @@ class Maker:
             target=self.target,
             graph=self.graph,
             stages=tuple(self._stage(chip) for chip in sorted(self.operators)),
-            transfers=TransferColumns(**_table(self.transfers, TransferColumns, {"first", "last", "start"})),
+            transfers=TransferColumns(
+                **_table(self.transfers, TransferColumns, {"first", "last", "start", "at"})
+            ),
             hops=HopColumns(**_table(self.hops, HopColumns, {"start", "end"})),
             buffers=self._buffers(interval),
             latency=Cycle(latency),
@@ -256,6 +258,7 @@ class Maker:
         self.transfers.append({
             "tensor": name, "source": send.path[0], "destination": send.path[-1],
             "first": send.first, "last": send.last, "start": self.clock,
+            "into": name, "at": send.first,
         })  # fmt: skip
         start = self.clock
         for hop, (a, b) in enumerate(zip(send.path, send.path[1:], strict=False)):

@@ -66,7 +66,7 @@ def sequential_plan(graph, tilings, target, users=1, interval=None):
         target=target,
         graph=graph,
         stages=(Stage((ChipId(0),), (1,), program),),
-        transfers=TransferColumns(*[empty] * 6),
+        transfers=TransferColumns(*[empty] * 8),
         hops=HopColumns(*[empty] * 5),
         buffers=BufferColumns(*(np.array(column, dtype=np.int64) for column in zip(*buffers, strict=True))),
         latency=Cycle(now),
