@@ -401,7 +401,7 @@ def test_another_version_is_named(tmp_path: Path) -> None:
     json_change(lambda document: document.update(version=3))(members)
     path = repacked(members, tmp_path / "a.chiplan")
     assert code_of(path) == "plan_version"
-    with pytest.raises(BadInput, match="plan format 2, this chiplan reads 1"):
+    with pytest.raises(BadInput, match="plan format 3, this chiplan reads 2"):
         read_plan(path)
 
 
