@@ -37,6 +37,28 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class ShardingChoice:
+    """What the operators like one operator split on a mesh, and what the next best choice would cost.
+
+    block: number of the distinct block (repeated layers are one). node: the operator's first ONNX node.
+    mesh: extents. factors, next_factors: one factor name a mesh axis, "none" where all chips do all.
+    cycles: estimate of the operator on one chip. conversion_cycles: estimate of the exchanges that its
+    operands need. next_cost: cycles of the block more than with `factors`; -1 where there is no other.
+    """
+
+    block: int
+    node: str
+    operator: str
+    mesh: tuple[int, ...]
+    factors: tuple[str, ...]
+    cycles: int
+    conversion_cycles: int
+    next_factors: tuple[str, ...]
+    next_cost: int
+    pinned: bool = False
+
+
+@dataclass(frozen=True)
 class TileColumns:
     """One row a tile, sorted by (operator, tile). All arrays have one entry a tile.
 
@@ -156,5 +178,6 @@ class Plan:
     certificates: tuple[Certificate, ...] = ()
     assumptions: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
+    sharding: tuple[ShardingChoice, ...] = ()
     tensor_names: tuple[str, ...] = field(default=())
     """Sorted names of the graph's tensors; columns refer to positions in it."""
