@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from errno import ENOSPC
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chiplan.ir import ChiplanError, ExitCode, InternalFault, Problem
 
-from .cli_options import COUNT, USERS, merged_bindings, with_json, with_shape
+from .cli_options import merged_bindings, with_json, with_planning, with_shape
 from .cli_output import (
     STANDARD_OUTPUT,
     check_not_input,
@@ -70,38 +70,20 @@ def chiplan() -> None:
 @click.option(
     "--target", "target_name", required=True, metavar="NAME|FILE", help="A shipped target or a TOML file."
 )
-@click.option("--chips", type=COUNT, help="Use at most so many chips. [all of the target]")
-@click.option(
-    "--objective",
-    type=click.Choice(["throughput", "latency", "chips"]),
-    default="throughput",
-    show_default=True,
-    help="What is optimised first; the others break ties.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["model", "fp16", "int8", "w8a16"]),
-    help="Stored and computed types. [the model's own if the target has it, else fp16]",
-)
+@with_planning
 @with_shape
-@click.option(
-    "--users", type=USERS, default=1, show_default=True, help="Resident states, of --batch sequences each."
-)
 @click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
 @with_json
 def compile_verb(
     model: str,
     target_name: str,
-    chips: int | None,
-    objective: str,
-    precision: str | None,
     batch: int,
     sequence: int | None,
     context: int | None,
     bind: tuple[tuple[str, int], ...],
-    users: int,
     output: Path | None,
     as_json: bool,
+    **planning: Any,
 ) -> ExitCode:
     """Compile MODEL to a plan, simulate it, and write it."""
     from chiplan.models import load_target
@@ -128,14 +110,11 @@ def compile_verb(
             source,
             name=source.stem,
             target=target,
-            chips=chips,
-            objective=objective,
-            precision=precision,
+            **planning,
             batch=batch,
             sequence=sequence,
             context=context,
             bind=merged_bindings(bind),
-            users=users,
             progress=say,
         )
     sha256 = write_plan(compiled.plan, output)

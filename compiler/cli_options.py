@@ -13,6 +13,7 @@ LARGEST_EXTENT = 2**31 - 1
 
 COUNT = click.IntRange(1, LARGEST_EXTENT)
 USERS = click.IntRange(1, MOST_USERS)
+MICROSECONDS = click.FloatRange(0.0, 1e12, min_open=True)
 
 
 def binding(value: str) -> tuple[str, int]:
@@ -32,6 +33,74 @@ def merged_bindings(pairs: tuple[tuple[str, int], ...]) -> dict[str, int]:
         if merged.setdefault(name, extent) != extent:
             raise click.UsageError(f"--bind gives {name} two values, {merged[name]} and {extent}; keep one")
     return merged
+
+
+def pin(value: str) -> tuple[str, str]:
+    """`NODE=FACTOR`: an ONNX node and the factor of it to split; factors of two mesh axes with a comma."""
+    node, separator, factor = value.rpartition("=")
+    if not separator or not node or not factor:
+        raise click.BadParameter(f"{value!r} is not NODE=FACTOR; `chiplan show PLAN --sharding` lists both")
+    return node, factor
+
+
+def group_sizes(value: str) -> tuple[int, ...]:
+    """`4,4`: chips of each stage's group, in order."""
+    parts = value.split(",")
+    if not all(part.isdecimal() and 1 <= int(part) <= LARGEST_EXTENT for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list of chip counts such as 4,4")
+    return tuple(map(int, parts))
+
+
+def with_planning(command: Command) -> Command:
+    """Adds the options that say what a good plan is."""
+    options = (
+        click.option("--chips", type=COUNT, help="Use at most so many chips. [all of the target]"),
+        click.option(
+            "--objective",
+            type=click.Choice(["throughput", "latency", "chips"]),
+            default="throughput",
+            show_default=True,
+            help="What is optimised first; the others break ties.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["model", "fp16", "int8", "w8a16"]),
+            help="Stored and computed types. [the model's own if the target has it, else fp16]",
+        ),
+        click.option(
+            "--users",
+            type=USERS,
+            default=1,
+            show_default=True,
+            help="Resident states, of --batch sequences each.",
+        ),
+        click.option("--max-latency", type=MICROSECONDS, metavar="US", help="Refuse a slower plan, in us."),
+        click.option(
+            "--max-interval", type=MICROSECONDS, metavar="US", help="Refuse a longer interval, in us."
+        ),
+        click.option(
+            "--groups",
+            type=group_sizes,
+            metavar="N,N,...",
+            help="One stage for each entry, on a group of so many chips. [the solver's choice]",
+        ),
+        click.option(
+            "--pin",
+            "pins",
+            type=pin,
+            multiple=True,
+            metavar="NODE=FACTOR",
+            help="Split this factor of an ONNX node's operator, or none.",
+        ),
+        click.option(
+            "--wire",
+            type=click.Choice(["fp16", "fp32"]),
+            help="Type of partial sums on links. [fp16 for fp16, int32 for int8]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def with_json(command: Command) -> Command:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chiplan.ir import BadInput, Cycle, Graph, InternalFault, Plan, Problem, Target
 from chiplan.runtime_sim import Report, simulate
@@ -33,21 +34,18 @@ def compile_model(
     *,
     target: Target,
     name: str | None = None,
-    chips: int | None = None,
-    objective: str = "throughput",
-    precision: str | None = None,
     batch: int = 1,
     sequence: int | None = None,
     context: int | None = None,
     bind: Mapping[str, int] | None = None,
-    users: int = 1,
     progress: Callable[[str], None] = silent,
+    **planning: Any,
 ) -> Compiled:
-    """Compile and simulate.
+    """Compile and simulate. `planning` are the fields of `Options`.
 
     Raises BadInput, Infeasible, or InternalFault when the simulator finds a fault in the plan.
     """
-    options = Options(objective, chips, precision, users)
+    options = Options(**planning)
     check_options(options, target)
     progress("importing")
     imported = import_model(

@@ -31,12 +31,21 @@ _MOST_CHIPS = 128
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for besides the model and the target."""
+    """What was asked for besides the model and the target.
+
+    max_latency, max_interval: microseconds that a plan may not exceed. groups: chips of every stage's
+    group, in order. pins: (ONNX node, factor) to split. wire: type of partial sums on links.
+    """
 
     objective: str = "throughput"
     chips: int | None = None
     precision: str | None = None
     users: int = 1
+    max_latency: float | None = None
+    max_interval: float | None = None
+    groups: tuple[int, ...] | None = None
+    pins: tuple[tuple[str, str], ...] = ()
+    wire: str | None = None
 
 
 def silent(_: str) -> None:
