@@ -172,10 +172,12 @@ def _numerics(compared: "NumericsReport | None", as_json: bool) -> dict[str, obj
 @PLAN
 @click.option("--dot", type=OUTPUT, help="Write the partition graph for Graphviz; - is standard output.")
 @click.option("--svg", type=OUTPUT, help="Write the partition graph as a picture; - is standard output.")
+@click.option("--sharding", is_flag=True, help="What every operator splits, and the next best choice.")
 @with_json
-def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, as_json: bool) -> ExitCode:
+def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, sharding: bool, as_json: bool) -> ExitCode:
     """Show PLAN: stages, chips, links, memory, interval, latency, what binds."""
     from .cli_inputs import plan_of
+    from .cli_sharding import print_sharding
     from .cli_show import plan_document, print_plan
     from .drawing import partition_dot
     from .drawing_svg import partition_svg
@@ -190,6 +192,8 @@ def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, as_json: bool
             write_text(path, draw(plan))
     if as_json:
         print_json(plan_document(plan, file_sha256(plan_path)))
+    elif sharding and not printed:
+        print_sharding(page(), plan)
     elif not printed:
         print_plan(page(), plan)
     return ExitCode.DONE

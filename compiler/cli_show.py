@@ -19,7 +19,7 @@ from .plan_summary import (
     summarise_links,
     summarise_stages,
 )
-from .quantities import grouped, share, size
+from .quantities import grouped, ranges, share, size
 
 LINKS_SHOWN = 10
 
@@ -43,7 +43,7 @@ def _print_stages(console: Console, plan: Plan, stages: tuple[StageSummary, ...]
     rows = (
         (
             str(stage.index),
-            ",".join(map(str, stage.chips)),
+            ranges(stage.chips),
             grouped(stage.operators),
             size(stage.weight_bytes),
             size(stage.sram_bytes),
@@ -53,7 +53,7 @@ def _print_stages(console: Console, plan: Plan, stages: tuple[StageSummary, ...]
         for stage in stages
     )
     title = f"Stages ({size(plan.target.chip.usable_bytes)} of SRAM usable on a chip)"
-    columns = ("stage", "chip", "ops", "weights", "SRAM", "use", "<ONNX nodes, first .. last")
+    columns = ("stage", "chips", "ops", "weights", "SRAM", "use", "<ONNX nodes, first .. last")
     print_table(console, title, table(columns, rows, words=0))
 
 
@@ -72,8 +72,11 @@ def _unit_row(plan: Plan, stage: StageSummary) -> tuple[str, ...]:
 
 def _print_edges(console: Console, plan: Plan) -> None:
     columns = ("from", "to", "bytes", "transfers", "links", "routes", "hops", "cycles", "use")
-    made = table(columns, (_edge_row(plan, edge) for edge in summarise_edges(plan)), words=0)
-    print_table(console, "Between stages (cycles and use of the busiest link)", made)
+    edges = summarise_edges(plan)
+    for title, inside in (("Between stages", False), ("Inside the groups of stages", True)):
+        chosen = [edge for edge in edges if (edge.source == edge.destination) is inside]
+        made = table(columns, (_edge_row(plan, edge) for edge in chosen), words=0)
+        print_table(console, f"{title} (cycles and use of the busiest link)", made)
 
 
 def _edge_row(plan: Plan, edge: EdgeSummary) -> tuple[str, ...]:
@@ -138,6 +141,7 @@ def plan_document(plan: Plan, sha256: str) -> dict[str, object]:
         "simulated": True,
         "usable_sram_bytes": int(plan.target.chip.usable_bytes),
         "stage_details": [_stage_document(stage) for stage in summarise_stages(plan)],
+        "sharding": [asdict(choice) for choice in plan.sharding],
         "transfers": [asdict(edge) for edge in summarise_edges(plan)],
         "links": [_link_document(used) for used in summarise_links(plan)],
         "bounds": [asdict(bound) for bound in plan.bounds],

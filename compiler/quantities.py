@@ -1,5 +1,6 @@
 """How figures are written for people: grouped thousands, binary sizes, shares."""
 
+from collections.abc import Sequence
 from math import isfinite
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -33,6 +34,17 @@ def rate(value: float | None) -> str:
     if value is None or not isfinite(value):
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending runs as first-last: 0, 1, 2, 5 -> 0-2,5."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
 def counted(number: int, noun: str) -> str:
