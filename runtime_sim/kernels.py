@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chiplan.ir import Instruction, Operator, Tensor, Unit
+from chiplan.ir import DType, Instruction, MeshPlace, Operator, Tensor, Unit
 
 from .kernels_matrix import Contraction
-from .kernels_memory import MOVERS
+from .kernels_memory import MOVERS, SELECTORS
 from .kernels_pointwise import POINTWISE, Pointwise, pointwise_step
+from .pieces import HeldRows, held_rows
 
 _REDUCTIONS = {
     "ReduceMax": np.maximum,
@@ -73,8 +74,24 @@ def _reduce(instruction: Instruction, array: np.ndarray, extents: tuple[int, ...
     kind = instruction.dtype.numpy
     wide = np.dtype(np.float32) if instruction.dtype.is_float and kind.itemsize == 2 else kind
     source = np.broadcast_to(array, shape).astype(wide, copy=False)
+    if source.size == 0:
+        rest = tuple(1 if f in axes else extent for f, extent in enumerate(shape))
+        return np.full(rest, _identity(instruction), kind)
     total = _REDUCTIONS[instruction.opcode].reduce(source, axis=axes, keepdims=True, dtype=wide)
     return np.asarray(total).astype(kind, copy=False)
+
+
+def _identity(instruction: Instruction) -> int | float:
+    """What a reduction over nothing gives: it changes no other partial result."""
+    opcode, dtype = instruction.opcode, instruction.dtype
+    if opcode in ("ReduceSum", "ReduceProd"):
+        return int(opcode == "ReduceProd")
+    if dtype.is_float:
+        return -np.inf if opcode == "ReduceMax" else np.inf
+    if dtype is DType.BOOL:
+        return int(opcode == "ReduceMin")
+    limits = np.iinfo(dtype.numpy)
+    return int(limits.min if opcode == "ReduceMax" else limits.max)
 
 
 class Body:
@@ -82,19 +99,22 @@ class Body:
 
     `aligned` says whether operands come aligned (else with their own dimensions: the memory unit's
     instructions index dimensions by number); results always leave aligned.
+    `place` is the chip of a group that runs it: of a split table it holds some of the rows.
     """
 
-    def __init__(self, operator: Operator, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, operator: Operator, tensors: Mapping[str, Tensor], place: MeshPlace | None = None
+    ) -> None:
         opcodes = {instruction.opcode for instruction in operator.body}
         unknown = sorted(opcodes - OPCODES)
         if unknown:
             raise ValueError(f"{operator.name}: no kernel for {', '.join(unknown)}")
-        self.operator = operator
+        self.operator, self._held = operator, held_rows(operator, place)
         is_product = operator.unit is Unit.MATRIX
         self.aligned = is_product or opcodes <= POINTWISE | frozenset(_REDUCTIONS)
         self.contraction = None
         if is_product:
-            self.contraction = Contraction(operator, tensors[operator.operands[0].tensor].dtype)
+            self.contraction = Contraction(operator, tensors[operator.operands[0].tensor].dtype, self._held)
         self._steps = [self._step(i) for i in operator.body] if self.contraction is None else []
         rank = len(operator.factors)
         self.operand_alignments = [Alignment.of(operand.axes, rank) for operand in operator.operands]
@@ -102,6 +122,10 @@ class Body:
 
     def _step(self, instruction: Instruction) -> Pointwise | None:
         """None stands for a reduction, which needs the tile's extents."""
+        if self._held and instruction.opcode in SELECTORS:
+            axes = self.operator.operands[instruction.inputs[0]].axes
+            held = {d: self._held[f] for d, f in enumerate(axes) if f is not None and f in self._held}
+            return partial(_select, instruction, held)
         if not self.aligned:
             return partial(_move, instruction)
         return None if instruction.opcode in _REDUCTIONS else pointwise_step(instruction)
@@ -139,20 +163,27 @@ def _move(instruction: Instruction, *arrays: np.ndarray) -> np.ndarray:
     return mover(instruction, list(arrays)).astype(instruction.dtype.numpy, copy=False)
 
 
+def _select(instruction: Instruction, held: Mapping[int, HeldRows], *arrays: np.ndarray) -> np.ndarray:
+    """A gather from a table of which the chip holds the rows `held`, by dimension."""
+    found = SELECTORS[instruction.opcode](instruction, list(arrays), held)
+    return np.asarray(found).astype(instruction.dtype.numpy, copy=False)
+
+
 def run_body(
     operator: Operator,
     operand_blocks: list[np.ndarray],
     extents: tuple[int, ...],
     tensors: Mapping[str, Tensor],
+    place: MeshPlace | None = None,
 ) -> list[np.ndarray]:
-    """The operator's results on one tile.
+    """The operator's results on one tile, executed by the chip at `place`.
 
     operand_blocks: one a operand, with the viewed operand's dimensions restricted to the tile.
     extents: the tile's extent along every factor.
     Returns one block a result, with the dimensions of its `axes` (None: extent 1), in the type of
     the instruction that made it. Raises ValueError for an opcode without a kernel.
     """
-    body = Body(operator, tensors)
+    body = Body(operator, tensors, place)
     arrays = _aligned(body, operand_blocks)
     with np.errstate(all="ignore"):
         values = body.run(arrays, extents)

@@ -3,6 +3,7 @@
 Operands come aligned: one axis a factor, extent 1 where the operand does not have the factor.
 """
 
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
@@ -10,15 +11,22 @@ import numpy as np
 from chiplan.ir import DType, Operator, matrix_factors
 
 from .kernels_memory import in_range
+from .pieces import NO_SPLIT, HeldRows
 
 _EXACT_INTEGERS = np.dtype(np.float64)
 """Products of bytes and their sums stay below 2**53, so double precision adds them exactly, and far
 faster than numpy's integer matmul."""
 
 
-def select_blocks(table: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+def select_blocks(
+    table: np.ndarray, index: np.ndarray, axis: int, held: HeldRows | None = None
+) -> np.ndarray:
     """What an indexed load brings: `table` at `index` along `axis`, both with one axis a factor. The
-    result has extent 1 there, and runs along the index's own axes."""
+    result has extent 1 there, and runs along the index's own axes. Where the chip has some rows of a
+    larger table, it loads zeros for the others."""
+    if held is not None:
+        rows, is_here = held.find(in_range(index, held.whole))
+        return np.where(is_here, select_blocks(table, rows, axis), table.dtype.type(0))
     index = in_range(index, table.shape[axis])
     if index.size == 1:
         row = int(index.flat[0])
@@ -33,7 +41,7 @@ class Contraction:
     scales of a stationary int8 weight, which is first dequantised to the streamed type.
     """
 
-    def __init__(self, operator: Operator, streamed: DType) -> None:
+    def __init__(self, operator: Operator, streamed: DType, held: Mapping[int, HeldRows] = NO_SPLIT) -> None:
         batch, rows, columns, reduced = matrix_factors(operator)
         self._groups = (batch, rows, columns, reduced)
         # Once the blocks are selected, nothing runs along the gathered factor.
@@ -42,7 +50,7 @@ class Contraction:
         self._stationary_axes = batch + reduced + columns + rows + gathered
         self._result_axes = tuple(np.argsort(batch + rows + columns + reduced + gathered).tolist())
         *self._gathers, self._product = operator.body
-        self._gathered = gathered
+        self._gathered, self._held = gathered, held.get(gathered[0]) if gathered else None
         self._dtype = self._product.dtype.numpy
         self._is_integer = not streamed.is_float
         self._wide = _EXACT_INTEGERS if self._is_integer or streamed is DType.FP64 else np.dtype(np.float32)
@@ -52,7 +60,7 @@ class Contraction:
         values = list(arrays)
         for gather in self._gathers:
             table, index = gather.inputs
-            values.append(select_blocks(values[table], values[index], self._gathered[0]))
+            values.append(select_blocks(values[table], values[index], self._gathered[0], self._held))
         streamed, stationary, *scales = [values[i] for i in self._product.inputs]
         if self._gathers:
             streamed = self._along_index(streamed, extents)

@@ -5,11 +5,13 @@ that ONNX gives it. Negative indices count from the end. An index out of range i
 hardware would still read some row; the comparison of outputs then shows it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from chiplan.ir import Instruction
+
+from .pieces import NO_SPLIT, HeldRows
 
 Mover = Callable[[Instruction, list[np.ndarray]], np.ndarray]
 
@@ -33,31 +35,63 @@ def in_range(indices: np.ndarray, extent: int) -> np.ndarray:
     return np.clip(np.where(wide < 0, wide + extent, wide), 0, extent - 1)
 
 
-def _gather(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+def _locate(indices: np.ndarray, extent: int, rows: HeldRows | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions in an axis of `extent`; and where the chip holds only some `rows` of a longer axis,
+    which of the indices name one of them (None: all)."""
+    if rows is None:
+        return in_range(indices, extent), None
+    return rows.find(in_range(indices, rows.whole))
+
+
+def _zero_elsewhere(found: np.ndarray, is_here: np.ndarray | None) -> np.ndarray:
+    """`found` with zeros for rows that the chip does not hold; `is_here` has the leading dimensions that
+    end with the index's own."""
+    if is_here is None:
+        return found
+    is_here = is_here.reshape(is_here.shape + (1,) * (found.ndim - is_here.ndim))
+    return np.where(is_here, found, found.dtype.type(0))
+
+
+def _gather(
+    instruction: Instruction, arrays: list[np.ndarray], held: Mapping[int, HeldRows] = NO_SPLIT
+) -> np.ndarray:
     data, indices = arrays
     axis = _axis(instruction, data.ndim, 0)
-    return np.take(data, in_range(indices, data.shape[axis]), axis=axis)
+    positions, is_here = _locate(indices, data.shape[axis], held.get(axis))
+    found = np.take(data, positions, axis=axis)
+    # Dimensions before the indexed one lead; a mask with extent 1 there broadcasts.
+    return _zero_elsewhere(found, is_here if is_here is None else is_here[(None,) * axis])
 
 
-def _tuple_index(data: np.ndarray, indices: np.ndarray, first_axis: int) -> tuple[np.ndarray, ...]:
-    """Index arrays of the axes from `first_axis` on, one for each entry of the last dimension."""
-    return tuple(in_range(indices[..., i], data.shape[first_axis + i]) for i in range(indices.shape[-1]))
+def _tuple_index(data: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Index arrays of the first axes, one for each entry of the last dimension."""
+    return tuple(in_range(indices[..., i], data.shape[i]) for i in range(indices.shape[-1]))
 
 
-def _gather_nd(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+def _gather_nd(
+    instruction: Instruction, arrays: list[np.ndarray], held: Mapping[int, HeldRows] = NO_SPLIT
+) -> np.ndarray:
     data, indices = arrays
-    batch_dims = _integer(instruction, "batch_dims", 0)
-    batch_shape = data.shape[:batch_dims]
-    slots = indices.shape[batch_dims:-1]
-    batch: tuple[np.ndarray, ...] = np.indices(batch_shape, sparse=True) if batch_dims else ()
+    first = _integer(instruction, "batch_dims", 0)
+    slots = indices.shape[first:-1]
+    batch: tuple[np.ndarray, ...] = np.indices(data.shape[:first], sparse=True) if first else ()
     lead = tuple(grid.reshape(grid.shape + (1,) * len(slots)) for grid in batch)
-    return np.asarray(data[lead + _tuple_index(data, indices, batch_dims)])
+    located = [
+        _locate(indices[..., i], data.shape[first + i], held.get(first + i)) for i in range(indices.shape[-1])
+    ]
+    masks = [is_here for _, is_here in located if is_here is not None]
+    found = np.asarray(data[lead + tuple(positions for positions, _ in located)])
+    return _zero_elsewhere(found, np.logical_and.reduce(masks) if masks else None)
 
 
-def _gather_elements(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
+def _gather_elements(
+    instruction: Instruction, arrays: list[np.ndarray], held: Mapping[int, HeldRows] = NO_SPLIT
+) -> np.ndarray:
     data, indices = arrays
     axis = _axis(instruction, data.ndim, 0)
-    return np.asarray(data[_element_index(data, indices, axis)])
+    index: list[np.ndarray] = list(np.indices(indices.shape, sparse=True))
+    index[axis], is_here = _locate(indices, data.shape[axis], held.get(axis))
+    return _zero_elsewhere(np.asarray(data[tuple(index)]), is_here)
 
 
 def _element_index(data: np.ndarray, indices: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
@@ -83,7 +117,7 @@ def _scatter(
 
 def _scatter_nd(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
     data, indices, updates = arrays
-    return _scatter(instruction, data, _tuple_index(data, indices, 0), updates)
+    return _scatter(instruction, data, _tuple_index(data, indices), updates)
 
 
 def _scatter_elements(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
@@ -156,6 +190,13 @@ def _triangle(instruction: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
 def _copy(_: Instruction, arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0]
 
+
+SELECTORS: dict[str, Callable[..., np.ndarray]] = {
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+}
+"""Movers that also take, by dimension of the table, the rows of it that a chip of a group holds."""
 
 MOVERS: dict[str, Mover] = {
     "ArgMax": _arg_extreme,

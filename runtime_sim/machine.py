@@ -6,8 +6,8 @@ import numpy as np
 
 from chiplan.ir import ChipId, InternalFault, Output, Plan, Problem, Role, Tensor, apply_view
 
-from .interpreter import Weights, result_box
 from .memory import ChipMemory, chip_memories
+from .pieces import Weights, result_box
 
 _FOR_EVER = np.iinfo(np.int64).max
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from chiplan.ir import Chip, ChipId, Plan, Unit
 
-from .interpreter import Weights
 from .machine import Machine
 from .memory import ChipMemory
+from .pieces import Weights
 from .tile_execution import TileExecution
 
 _STORE, _GIVE_OUTPUTS, _TAKE_INPUTS, _LOAD = range(4)

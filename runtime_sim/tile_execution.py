@@ -9,9 +9,9 @@ import numpy as np
 
 from chiplan.ir import Operator, Result, Tensor, Tiling, View, apply_view
 
-from .interpreter import result_box
 from .kernels import Alignment, Body
 from .memory import ChipMemory
+from .pieces import result_box
 
 Index = tuple[slice, ...]
 _ALL = slice(None)
