@@ -221,10 +221,10 @@ def splittable(operator: Operator, atoms: OperatorAtoms) -> list[FactorAtom]:
 
 
 def _is_run_through(operator: Operator, atoms: OperatorAtoms, atom: FactorAtom) -> bool:
-    accesses = (*operator.operands, *operator.results)
+    axes = [operand.axes for operand in operator.operands] + [result.axes for result in operator.results]
     return all(
-        atom[0] not in access.axes or atom in found.along.values()
-        for access, found in zip(accesses, (*atoms.operands, *atoms.results), strict=True)
+        atom[0] not in labels or atom in found.along.values()
+        for labels, found in zip(axes, (*atoms.operands, *atoms.results), strict=True)
     )
 
 
