@@ -10,7 +10,7 @@ from chiplan.ir import Bound, Chip, Graph, Operator, Target, Unit, matrix_rules
 from chiplan.partitioner import PartitionProblem, StageCuts, least_load, smallest_in_order, stage_load
 
 from .partitioning import UNITS, GraphProblem
-from .scheduling import Scheduler, StageWork, start_alone
+from .scheduling import Scheduler, one_chip, start_alone
 from .tile_choice import TiledOperator
 
 
@@ -81,9 +81,9 @@ def _why_uneven(problem: PartitionProblem, bound: int) -> str:
 
 def latency_bound(graph: Graph, target: Target, tiled: Mapping[int, TiledOperator]) -> Bound:
     """Critical path when links and weight loads are free and every operator has its unit to itself."""
-    everything = StageWork(0, tuple(range(len(graph.operators))))
+    everything = one_chip(0, tuple(range(len(graph.operators))))
     free = {index: replace(t, load=np.zeros_like(t.load)) for index, t in tiled.items()}
-    scheduler = Scheduler(graph, target, [everything], free, 1 << 40, place=start_alone)
+    scheduler = Scheduler(graph, target, [everything], free, 1 << 40, place=start_alone, links_free=True)
     path = scheduler.run().latency
     return Bound(
         "latency", path, "the critical path of these tiles: each operator alone on its unit, links free"

@@ -178,7 +178,7 @@ class IntervalSearch:
     def _at(self, stages: Sequence[StageWork], interval: int, packing: Packing = _PACKINGS[0]) -> Schedule:
         room = None
         if self.waiting:
-            operators = {stage.chip: stage.operators for stage in stages}
+            operators = {stage.first_chip: stage.operators for stage in stages}
             room = SramRoom(self.graph, operators, self.target.chip, self.users)
         return Scheduler(
             self.graph, self.target, stages, self.tiled, interval, self.router, packing, self.users, room
@@ -208,6 +208,6 @@ def busiest_unit(stages: Sequence[StageWork], tiled: Mapping[int, TiledOperator]
     loads: dict[tuple[int, object], int] = {}
     for stage in stages:
         for index in stage.operators:
-            key = (stage.chip, tiled[index].operator.unit)
+            key = (stage.first_chip, tiled[index].operator.unit)
             loads[key] = loads.get(key, 0) + tiled[index].work
     return max(1, *loads.values()) if loads else 1

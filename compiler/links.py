@@ -1,12 +1,13 @@
 """Link schedule: which chunk of a tensor crosses which links in which cycles.
 
-A tensor that crosses chips is cut into chunks. Each chunk leaves as soon as its elements are ready,
-on the route where it arrives first: parallel links, and detours over chips whose links are idle. A
-chunk is cut through: hop h + 1 starts one flit and one hop latency after hop h, so its slots on all
-links are fixed by its first, and none may overlap another modulo the interval.
+What crosses chips is cut into chunks, each of them a leg of a movement. Each leaves as soon as its
+elements are ready, on the route where it arrives first: parallel links, and detours over chips whose
+links are idle. A chunk is cut through: hop h + 1 starts one flit and one hop latency after hop h, so
+its slots on all links are fixed by its first, and none may overlap another modulo the interval.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
@@ -16,6 +17,7 @@ import numpy as np
 from chiplan.ir import Reshape, Target, Tensor, Topology
 
 from .modulo import ModuloTable, NoRoom
+from .movements import Leg, Movement
 from .ready_times import ReadyMap, block_maximum, grid_map, map_step
 
 _CHUNKS = 32
@@ -24,35 +26,11 @@ _ROUTES = 12
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Elements [first, last) of the row-major tensor, over `links`, from cycle `start`. Every link is busy
-    for `slot` cycles, `stride` cycles after the one before it."""
-
-    first: int
-    last: int
-    links: tuple[int, ...]
-    start: int
-    slot: int
-    stride: int
-
-    def hop_starts(self) -> list[int]:
-        """First cycle on every link of the route."""
-        return [self.start + hop * self.stride for hop in range(len(self.links))]
-
-
-@dataclass(frozen=True)
 class SentTensor:
     """A tensor on its way from one chip to another, and when its parts are there."""
 
-    tensor: str
-    source: int
-    destination: int
-    chunks: tuple[Chunk, ...]
+    movement: Movement
     arrivals: ReadyMap
-    first_departure: int
-    last_departure: int
-    first_arrival: int
-    last_arrival: int
 
 
 class Router:
@@ -65,6 +43,11 @@ class Router:
             self._links[link.source].setdefault(link.destination, []).append(index)
             self._sources[link.destination].add(link.source)
         self.routes = cache(self._routes)
+        self.distances = cache(self._distances)
+
+    def distance(self, source: int, destination: int) -> int:
+        """Hops of a shortest route; more than any route has when there is none."""
+        return self.distances(destination).get(source, len(self._links))
 
     def _distances(self, destination: int) -> dict[int, int]:
         distances, queue = {destination: 0}, deque([destination])
@@ -77,7 +60,7 @@ class Router:
         return distances
 
     def _routes(self, source: int, destination: int) -> tuple[tuple[int, ...], ...]:
-        distances = self._distances(destination)
+        distances = self.distances(destination)
         found: list[tuple[int, ...]] = []
         if source not in distances:
             return ()
@@ -116,89 +99,89 @@ class LinkScheduler:
         # Cut-through: a hop starts one flit and one hop latency after the hop before it.
         self.stride = self.rule.cycles_per_flit + self.rule.hop_latency
         self.router = router or Router(target.topology)
-        self.sent: list[SentTensor] = []
+        self.sent: list[Movement] = []
         self._tables: dict[int, ModuloTable] = {}
 
     def send(self, tensor: Tensor, source: int, destination: int, ready: ReadyMap) -> SentTensor:
         """Schedule a whole tensor; raises NoRoom when the links are full at this interval."""
-        size = self._chunk_elements(tensor)
+        size = self.chunk_elements(tensor, tensor.elements)
         flat = map_step(ready, Reshape((tensor.elements,)))
         ready_cycles = block_maximum(flat, (size,)).tolist()
-        bounds = [(low, min(low + size, tensor.elements)) for low in range(0, tensor.elements, size)]
-        chunks = tuple(
-            self._send_chunk(tensor, first, last, source, destination, cycle)
-            for (first, last), cycle in zip(bounds, ready_cycles, strict=True)
-        )
-        arrivals = np.array([self._arrival(chunk) for chunk in chunks])
-        flat = grid_map((tensor.elements,), (0,), (size,), arrivals, (tensor.elements,))
-        sent = SentTensor(
-            tensor.name,
-            source,
-            destination,
-            chunks,
-            map_step(flat, Reshape(tensor.shape)),
-            first_departure=min(chunk.start for chunk in chunks),
-            last_departure=max(chunk.start + chunk.slot for chunk in chunks),
-            first_arrival=min(chunk.hop_starts()[-1] for chunk in chunks),
-            last_arrival=int(arrivals.max()),
-        )
-        self.sent.append(sent)
-        return sent
+        legs = [
+            Leg(source, destination, first, min(first + size, tensor.elements), first, cycle)
+            for first, cycle in zip(range(0, tensor.elements, size), ready_cycles, strict=True)
+        ]
+        movement = self.carry(legs, tensor, tensor.name)
+        flat = grid_map((tensor.elements,), (0,), (size,), movement.arrival, (tensor.elements,))
+        return SentTensor(movement, map_step(flat, Reshape(tensor.shape)))
 
-    def _chunk_elements(self, tensor: Tensor) -> int:
-        flits = ceil(tensor.nbytes / self.rule.flit_bytes)
-        chunks = max(1, min(_CHUNKS, flits // _FLITS_A_CHUNK))
+    def chunk_elements(self, tensor: Tensor, elements: int, most: int = _CHUNKS) -> int:
+        """Elements of a chunk when `elements` of a tensor are sent in at most `most` chunks."""
+        flits = ceil(elements * tensor.dtype.itemsize / self.rule.flit_bytes)
+        chunks = max(1, min(most, flits // _FLITS_A_CHUNK))
         return max(1, ceil(flits / chunks) * self.rule.flit_bytes // tensor.dtype.itemsize)
 
-    def _arrival(self, chunk: Chunk) -> int:
-        return chunk.hop_starts()[-1] + chunk.slot + self.rule.hop_latency
+    def carry(self, legs: Sequence[Leg], tensor: Tensor, into: str) -> Movement:
+        """Schedule legs one after the other, each on the route where it arrives first; raises NoRoom."""
+        starts, arrivals, routes, slots = [], [], [], []
+        for leg in legs:
+            flits = ceil((leg.last - leg.first) * tensor.dtype.itemsize / self.rule.flit_bytes)
+            slot = flits * self.rule.cycles_per_flit
+            ready = leg.ready if leg.after < 0 else arrivals[leg.after]
+            links, start = self._reserve(leg.source, leg.destination, slot, ready)
+            starts.append(start)
+            slots.append(slot)
+            routes.append(links)
+            arrivals.append(start + (len(links) - 1) * self.stride + slot + self.rule.hop_latency)
+        columns = np.array([leg[:5] for leg in legs], dtype=np.int64).reshape(-1, 5).T.copy()
+        timing = (np.array(column, dtype=np.int64) for column in (starts, slots, arrivals))
+        movement = Movement(tensor.name, into, *columns, *timing, _padded(routes), self.stride)
+        self.sent.append(movement)
+        return movement
 
-    def _send_chunk(
-        self, tensor: Tensor, first: int, last: int, source: int, destination: int, ready: int
-    ) -> Chunk:
-        slot = ceil((last - first) * tensor.dtype.itemsize / self.rule.flit_bytes) * self.rule.cycles_per_flit
-        best: Chunk | None = None
+    def _reserve(self, source: int, destination: int, slot: int, ready: int) -> tuple[tuple[int, ...], int]:
+        """The route on which a slot that is ready arrives first, and when it starts there."""
+        best: tuple[int, ...] | None = None
+        # Of two routes that arrive in one cycle the first, the shorter one, is taken.
+        start, delay = 0, 0
         for links in self.router.routes(source, destination):
-            limit = None if best is None else self._arrival(best)
-            start = self._earliest(links, slot, ready)
-            if start is None:
-                continue
-            chunk = Chunk(first, last, links, start, slot, self.stride)
-            if limit is None or self._arrival(chunk) < limit:
-                best = chunk
+            further = (len(links) - 1) * self.stride
+            limit = ready + 2 * self.interval if best is None else start + delay - further
+            found = self._earliest(links, slot, ready, limit)
+            if found is not None:
+                best, start, delay = links, found, further
         if best is None:
             raise NoRoom(f"the links from chip {source} to chip {destination} are full")
-        for link, start in zip(best.links, best.hop_starts(), strict=True):
-            self._table(link).reserve(start, start + slot)
-        return best
+        for hop, link in enumerate(best):
+            low = start + hop * self.stride
+            self._table(link).reserve(low, low + slot)
+        return best, start
 
     def _table(self, link: int) -> ModuloTable:
-        return self._tables.setdefault(link, ModuloTable(self.interval))
+        table = self._tables.get(link)
+        if table is None:
+            table = self._tables[link] = ModuloTable(self.interval)
+        return table
 
-    def _earliest(self, links: tuple[int, ...], slot: int, ready: int) -> int | None:
-        """First cycle from which every hop's slot is free, or None."""
-        if slot > self.interval:
-            return None
-        stride = self.stride
-        start, limit = ready, ready + 2 * self.interval
+    def _earliest(self, links: tuple[int, ...], slot: int, ready: int, limit: int) -> int | None:
+        """First cycle before `limit` from which every hop's slot is free, or None."""
+        start = ready
         while start < limit:
             later = start
             for hop, link in enumerate(links):
-                later = max(later, self._free_from(link, start + hop * stride, slot) - hop * stride)
+                offset = hop * self.stride
+                free = self._table(link).first_fit(later + offset, slot)
+                if free is None:
+                    return None
+                later = free - offset
             if later == start:
                 return start
             start = later
         return None
 
-    def _free_from(self, link: int, cycle: int, slot: int) -> int:
-        """First cycle >= `cycle` from which the link is free for `slot` cycles."""
-        table = self._table(link)
-        for _ in range(len(table) + 2):
-            try:
-                low, high = table.gap_after(cycle)
-            except NoRoom:
-                break
-            if high - low >= slot:
-                return low
-            cycle = high
-        return cycle + 2 * self.interval
+
+def _padded(routes: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """Routes as rows of equal length, -1 beyond the end."""
+    hops = max(map(len, routes), default=0)
+    rows = [links + (-1,) * (hops - len(links)) for links in routes]
+    return np.array(rows, dtype=np.int32).reshape(len(routes), hops)

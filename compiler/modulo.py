@@ -54,6 +54,31 @@ class ModuloTable:
             index += 1
         raise NoRoom
 
+    def first_fit(self, cycle: int, length: int) -> int | None:
+        """First cycle >= `cycle` from which `length` cycles are free; None when no gap is that long."""
+        starts, ends, interval = self._starts, self._ends, self.interval
+        if length > interval:
+            return None
+        if not starts:
+            return cycle
+        offset = cycle % interval
+        base = cycle - offset
+        index = bisect_right(starts, offset)
+        if index and ends[index - 1] > offset:
+            offset = ends[index - 1]
+        for _ in range(len(starts) + 2):
+            if index == len(starts):
+                # The gap behind the last segment goes on at the start of the next round.
+                if interval + starts[0] - offset >= length:
+                    return base + offset
+                base, offset, index = base + interval, ends[0], 1
+            elif starts[index] - offset >= length:
+                return base + offset
+            else:
+                offset = ends[index]
+                index += 1
+        return None
+
     def reserve(self, low: int, high: int) -> None:
         """Mark [low, high) busy; it must be free and no longer than the interval."""
         self.busy += high - low

@@ -19,23 +19,23 @@ from chiplan.ir import (
 )
 
 from .addresses import BufferNeed, assign_addresses, rotation_copies
-from .links import SentTensor
+from .movements import Movement
 from .scheduling import Schedule, ScheduledOperator, StageWork
 
 _UNIT_NUMBER = {unit: number for number, unit in enumerate(Unit)}
 
 
 def build_stages(stages: Sequence[StageWork], schedule: Schedule) -> tuple[Stage, ...]:
-    """A stage a chip, with its tile program."""
+    """Every stage with its chips and its tile program."""
     everywhere = [operator for stage in stages for operator in stage.operators]
     shared = (
         {operator for operator in everywhere if everywhere.count(operator) > 1} if len(stages) > 1 else set()
     )
     return tuple(
         Stage(
-            chips=(ChipId(stage.chip),),
-            mesh=(1,),
-            program=_program(stage, [schedule.programs[i, stage.chip] for i in stage.operators]),
+            chips=tuple(map(ChipId, stage.chips)),
+            mesh=stage.mesh,
+            program=_program(stage, [schedule.programs[i, stage.first_chip] for i in stage.operators]),
             recomputed=tuple(i for i in stage.operators if i in shared),
         )
         for stage in stages
@@ -56,42 +56,46 @@ def _program(stage: StageWork, scheduled: Sequence[ScheduledOperator]) -> TilePr
     return TileProgram(stage.operators, tuple(done.tiled.tiling for done in scheduled), tiles)
 
 
-def build_transfers(sent: Sequence[SentTensor], names: dict[str, int]) -> tuple[TransferColumns, HopColumns]:
-    """One row a chunk, and one row a link that it crosses."""
-    rows = [
-        (chunk.start, s.source, s.destination, names[s.tensor], chunk.first, chunk.last, chunk)
-        for s in sent
-        for chunk in s.chunks
-    ]
-    rows.sort(key=lambda row: row[:5])
-    hops = [
-        (number, hop, link, start, start + chunk.slot)
-        for number, (*_, chunk) in enumerate(rows)
-        for hop, (link, start) in enumerate(zip(chunk.links, chunk.hop_starts(), strict=True))
-    ]
-    columns = np.array([row[:6] for row in rows], dtype=np.int64).reshape(-1, 6)
-    hop_columns = np.array(hops, dtype=np.int64).reshape(-1, 5)
+def build_transfers(sent: Sequence[Movement], names: dict[str, int]) -> tuple[TransferColumns, HopColumns]:
+    """One row a leg, and one row a link that it crosses."""
+    rows = np.concatenate([np.zeros((0, 9), dtype=np.int64), *(_leg_rows(m, names) for m in sent)])
+    order = np.lexsort(rows[:, :5].T[::-1])
+    rows = rows[order]
+    widest = max((m.links.shape[1] for m in sent), default=1)
+    links = [np.pad(m.links, ((0, 0), (0, widest - m.links.shape[1])), constant_values=-1) for m in sent]
+    routes = np.concatenate([np.zeros((0, widest), dtype=np.int32), *links])[order]
+    transfer, hop = np.nonzero(routes >= 0)
+    start = rows[transfer, 0] + hop * (sent[0].stride if sent else 0)
     transfers = TransferColumns(
-        start=columns[:, 0].copy(),
-        source=columns[:, 1].astype(np.int32),
-        destination=columns[:, 2].astype(np.int32),
-        tensor=columns[:, 3].astype(np.int32),
-        first=columns[:, 4].copy(),
-        last=columns[:, 5].copy(),
-        into=columns[:, 3].astype(np.int32),
-        at=columns[:, 4].copy(),
+        start=rows[:, 0].copy(),
+        source=rows[:, 1].astype(np.int32),
+        destination=rows[:, 2].astype(np.int32),
+        tensor=rows[:, 3].astype(np.int32),
+        first=rows[:, 4].copy(),
+        last=rows[:, 5].copy(),
+        into=rows[:, 6].astype(np.int32),
+        at=rows[:, 7].copy(),
     )
     return transfers, HopColumns(
-        transfer=hop_columns[:, 0].astype(np.int32),
-        hop=hop_columns[:, 1].astype(np.int16),
-        link=hop_columns[:, 2].astype(np.int32),
-        start=hop_columns[:, 3].copy(),
-        end=hop_columns[:, 4].copy(),
+        transfer=transfer.astype(np.int32),
+        hop=hop.astype(np.int16),
+        link=routes[transfer, hop].astype(np.int32),
+        start=start,
+        end=start + rows[transfer, 8],
     )
+
+
+def _leg_rows(sent: Movement, names: dict[str, int]) -> np.ndarray:
+    """start, source, destination, tensor, first, last, into, at and slot of every leg, int64[legs, 9]."""
+    tensor, into = (
+        np.full(len(sent.start), names[name], dtype=np.int64) for name in (sent.tensor, sent.into)
+    )
+    columns = (sent.start, sent.source, sent.destination, tensor, sent.first, sent.last, into, sent.at)
+    return np.stack([*columns, sent.slot], axis=1)
 
 
 def buffer_needs(graph: Graph, stage: StageWork, schedule: Schedule, users: int) -> list[BufferNeed]:
-    """Every buffer of a stage's chip: residents, inputs, values made there or received."""
+    """Every buffer of each of a stage's chips: residents, inputs, values made there or received."""
     touched = dict.fromkeys(
         name
         for index in stage.operators
@@ -100,7 +104,7 @@ def buffer_needs(graph: Graph, stage: StageWork, schedule: Schedule, users: int)
             *(result.tensor for result in graph.operators[index].results),
         )
     )
-    touched |= dict.fromkeys(name for chip, name in schedule.lifetimes if chip == stage.chip)
+    touched |= dict.fromkeys(name for chip, name in schedule.lifetimes if chip == stage.first_chip)
     needs = []
     for name in sorted(touched):
         tensor = graph.tensors[name]
@@ -108,7 +112,7 @@ def buffer_needs(graph: Graph, stage: StageWork, schedule: Schedule, users: int)
             copies = users if tensor.role is Role.STATE else 1
             needs.append(BufferNeed(name, tensor.nbytes, copies, 0, -1))
             continue
-        life = schedule.lifetimes[stage.chip, name]
+        life = schedule.lifetimes[stage.first_chip, name]
         copies = rotation_copies(life.birth, life.death, schedule.interval)
         needs.append(BufferNeed(name, tensor.nbytes, copies, life.birth, life.death))
     return needs
@@ -126,9 +130,9 @@ def build_buffers(
     rows: list[tuple[int, int, int, int, int, int, int]] = []
     for stage in stages:
         needs = buffer_needs(graph, stage, schedule, users)
-        addresses = assign_addresses(stage.chip, needs, target.chip, schedule.interval)
+        addresses = assign_addresses(stage.first_chip, needs, target.chip, schedule.interval)
         rows += [
-            (stage.chip, address, names[n.tensor], n.nbytes, n.copies, n.birth, n.death)
+            (stage.first_chip, address, names[n.tensor], n.nbytes, n.copies, n.birth, n.death)
             for n, address in zip(needs, addresses, strict=True)
         ]
     rows.sort()

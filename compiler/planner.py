@@ -12,7 +12,7 @@ from .bounds import interval_bounds, latency_bound, memory_bound
 from .interval_search import Found, IntervalSearch, certify
 from .memory_check import check_tables, refuse_memory
 from .partitioning import GraphProblem, build_problem
-from .scheduling import Schedule, StageWork
+from .scheduling import Schedule, StageWork, one_chip
 from .tile_choice import TiledOperator
 
 OBJECTIVES = ("throughput", "latency", "chips")
@@ -194,7 +194,7 @@ class Planner:
             for destination in {cut[c] for c in carried.consumers} - {source}:
                 traffic[source, destination] = traffic.get((source, destination), 0) + carried.cycles
         chips, certificate = place_stages(len(operators), traffic, self.target.topology)
-        return tuple(StageWork(chip, ops) for chip, ops in zip(chips, operators, strict=True)), certificate
+        return tuple(one_chip(chip, ops) for chip, ops in zip(chips, operators, strict=True)), certificate
 
     def _planned(self, built: GraphProblem, cuts: StageCuts, best: Candidate) -> Planned:
         bounds = (

@@ -243,3 +243,12 @@ def block_maximum(ready: ReadyMap, blocks: Sequence[int]) -> np.ndarray:
             refined = np.take(cycles, _cells(breaks, merged), axis=axis)
             cycles = np.maximum.reduceat(refined, np.searchsorted(merged, starts), axis=axis)
     return cycles
+
+
+def range_maximum(flat: ReadyMap, firsts: np.ndarray, lasts: np.ndarray) -> np.ndarray:
+    """Latest cycle in each of the ranges [first, last) of a tensor of one axis; none may be empty."""
+    low, high = _cells(flat.breaks[0], firsts), _cells(flat.breaks[0], lasts - 1) + 1
+    padded = np.append(flat.cycles, 0)
+    pairs = np.stack([low, high], axis=1).ravel()
+    latest_cycles: np.ndarray = np.maximum.reduceat(padded, pairs)[::2]
+    return latest_cycles

@@ -10,10 +10,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from chiplan.ir import Chip, Graph, Operand, Operator, Result, Role, Target, Unit, unit_instances
+from chiplan.ir import (
+    Chip,
+    Exchange,
+    Graph,
+    Operand,
+    Operator,
+    Result,
+    Role,
+    Shape,
+    Target,
+    Unit,
+    mesh_ways,
+    unit_instances,
+)
 
-from .links import LinkScheduler, Router, SentTensor
+from .exchanges import reads_own_piece, run_exchange
+from .group_sends import Sender, send_to_group
+from .links import LinkScheduler, Router
 from .modulo import ModuloTable, compact, place_in_order
+from .movements import Movement
 from .ready_times import ReadyMap, block_maximum, constant_map, grid_map, latest, map_view
 from .sram_room import SramRoom
 from .tile_choice import TiledOperator
@@ -21,10 +37,22 @@ from .tile_choice import TiledOperator
 
 @dataclass(frozen=True)
 class StageWork:
-    """The operators (graph indices, ascending) that the chip of one stage executes."""
+    """The operators (graph indices, ascending) that every chip of a stage's group executes; the chips in
+    row-major order of the mesh. All of them do the same in the same cycles, so what is kept of a stage
+    is kept once, under its first chip."""
 
-    chip: int
+    chips: tuple[int, ...]
+    mesh: tuple[int, ...]
     operators: tuple[int, ...]
+
+    @property
+    def first_chip(self) -> int:
+        return self.chips[0]
+
+
+def one_chip(chip: int, operators: tuple[int, ...]) -> StageWork:
+    """A stage on a single chip."""
+    return StageWork((chip,), (1,), operators)
 
 
 @dataclass(frozen=True)
@@ -50,19 +78,20 @@ class Lifetime:
 
 @dataclass(frozen=True)
 class Schedule:
-    """All start cycles at one interval. Lifetimes are keyed by (chip, tensor)."""
+    """All start cycles at one interval. Programs are keyed by (operator, first chip of a stage), lifetimes
+    by (first chip of a stage, tensor)."""
 
     interval: int
     latency: int
     """The stated one."""
     programs: Mapping[tuple[int, int], ScheduledOperator]
-    sent: tuple[SentTensor, ...]
+    sent: tuple[Movement, ...]
     lifetimes: Mapping[tuple[int, str], Lifetime]
 
 
 @dataclass
 class ChipState:
-    """Reservation tables of the units of one chip, and the matrix unit's longest block load."""
+    """Reservation tables of the units of a stage's chips, and the matrix unit's longest block load."""
 
     chip: Chip
     interval: int
@@ -133,19 +162,29 @@ class Scheduler:
         users: int = 1,
         room: SramRoom | None = None,
         place: Placer = deal_in_turn,
+        links_free: bool = False,
     ) -> None:
         self.place, self.packing, self.room, self.users = place, packing, room, users
-        self.first_chip = stages[0].chip
+        self.first_chip = stages[0].first_chip
+        self.stages = {stage.first_chip: stage for stage in stages}
+        self.exchanges = {exchange.target: exchange for exchange in graph.exchanges}
+        self.links_free = links_free
         self.graph, self.tiled, self.interval = graph, tiled, interval
         self.links = LinkScheduler(target, interval, router)
         self.chips = {
-            stage.chip: ChipState(target.chip, interval, _longest_load(stage, tiled)) for stage in stages
+            chip: ChipState(target.chip, interval, _longest_load(stage, tiled))
+            for chip, stage in self.stages.items()
         }
         self.stages_of: dict[int, list[int]] = {}
         for stage in stages:
             for index in stage.operators:
-                self.stages_of.setdefault(index, []).append(stage.chip)
+                self.stages_of.setdefault(index, []).append(stage.first_chip)
         self.ready: dict[tuple[int, str], ReadyMap] = {}
+        """When all chips of a stage have a tensor, be it made, sent or exchanged."""
+        self.made: dict[tuple[int, str], ReadyMap] = {}
+        """When the chips of a stage have what they make of a tensor themselves."""
+        self.owned: dict[str, tuple[int, ...]] = {}
+        """Mesh axes along which every chip writes its own piece of a tensor."""
         self.home: dict[str, int] = {}
         self.lifetimes: dict[tuple[int, str], Lifetime] = {}
         self.programs: dict[tuple[int, int], ScheduledOperator] = {}
@@ -154,9 +193,17 @@ class Scheduler:
         for index, operator in enumerate(self.graph.operators):
             for chip in self.stages_of.get(index, ()):
                 self._schedule(index, operator, chip)
+        self._complete_outputs()
         latency = stated_latency(self.graph, self._latency(), self.interval, self.users)
         self._hold_outputs(latency)
         return Schedule(self.interval, latency, self.programs, tuple(self.links.sent), self.lifetimes)
+
+    def _complete_outputs(self) -> None:
+        """Outputs of which other chips made pieces are brought together."""
+        for name in sorted({output.tensor for output in self.graph.outputs}):
+            exchange = self.exchanges.get(name)
+            if exchange is not None and (self.home[exchange.source], name) not in self.ready:
+                self._exchange(exchange, self.home[exchange.source])
 
     def _hold_outputs(self, latency: int) -> None:
         """Outputs stay where they were made, an input that is one on one chip, until the end."""
@@ -221,17 +268,47 @@ class Scheduler:
             return None
         if key not in self.ready and tensor.role is Role.STATE:
             return None
-        if key not in self.ready:
+        exchange = self.exchanges.get(tensor.name)
+        if exchange is not None and self.home[exchange.source] == chip:
+            ways = mesh_ways(self.stages[chip].mesh, exchange.axes)
+            if reads_own_piece(exchange, operand.view, ways):
+                return self.made[key]
+            if key not in self.ready:
+                self._exchange(exchange, chip)
+        elif key not in self.ready:
             self._send(tensor.name, chip)
         return self.ready[key]
 
+    def _exchange(self, exchange: Exchange, chip: int) -> None:
+        """Have the chips of a group send each other an exchange's source."""
+        stage = self.stages[chip]
+        made = self.made[chip, exchange.source]
+        links = None if self.links_free else self.links
+        done = run_exchange(exchange, self.graph.tensors, (stage.chips, stage.mesh), made, links)
+        self.ready[chip, exchange.target] = done.arrivals
+        self.home.setdefault(exchange.target, chip)
+        if done.movement is not None:
+            self._occupy(done.movement, chip, chip)
+
     def _send(self, name: str, chip: int) -> None:
-        source = self.home[name]
-        tensor = self.graph.tensors[name]
-        sent = self.links.send(tensor, source, chip, self.ready[source, name])
-        self.ready[chip, name] = sent.arrivals
-        self.lifetimes[source, name].use(sent.first_departure, sent.last_departure)
-        self.lifetimes[chip, name] = Lifetime(sent.first_arrival, sent.last_arrival)
+        """Have the group that made a tensor send it to all chips of another stage."""
+        source, stage = self.stages[self.home[name]], self.stages[chip]
+        tensor, made = self.graph.tensors[name], self.made[source.first_chip, name]
+        if len(source.chips) == len(stage.chips) == 1:
+            sent = self.links.send(tensor, source.first_chip, chip, made)
+            movement, arrivals = sent.movement, sent.arrivals
+        else:
+            sender = Sender(source.chips, source.mesh, self.owned.get(name, ()))
+            movement, arrivals = send_to_group(tensor, sender, stage.chips, made, self.links)
+        self.ready[chip, name] = arrivals
+        self._occupy(movement, source.first_chip, chip)
+
+    def _occupy(self, movement: Movement, source: int, destination: int) -> None:
+        """What a movement does to the lifetimes of its buffers at both ends."""
+        low, high = movement.departures(self.stages[source].chips)
+        self.lifetimes[source, movement.tensor].use(low, high)
+        low, high = movement.first_arrival, movement.last_arrival
+        self.lifetimes.setdefault((destination, movement.into), Lifetime(low, high)).use(low, high)
 
     def _record(self, done: ScheduledOperator, chip: int) -> None:
         """Ready times of the results, and what the tiles do to the lifetimes of all buffers."""
@@ -241,10 +318,14 @@ class Scheduler:
             if (key := (chip, operand.tensor)) in self.lifetimes:
                 self.lifetimes[key].use(low, high)
         for result in operator.results:
-            ready = _result_map(result, done, self.graph)
+            ready = _result_map(result, done, self.graph.tensors[result.tensor].shape)
             key = (chip, result.tensor)
-            self.ready[key] = latest([self.ready[key], ready]) if key in self.ready else ready
+            made = latest([self.made[key], ready]) if key in self.made else ready
+            self.made[key] = made
+            if result.tensor not in self.exchanges:
+                self.ready[key] = made
             self.home.setdefault(result.tensor, chip)
+            self.owned[result.tensor] = result.own
             if self.graph.tensors[result.tensor].role is Role.VALUE:
                 self.lifetimes.setdefault(key, Lifetime(low, high)).use(low, int(ready.cycles.max()))
 
@@ -277,8 +358,9 @@ def _on_grid(operand: Operand, ready: ReadyMap, tiled: TiledOperator) -> np.ndar
     return np.expand_dims(cycles, tuple(missing))
 
 
-def _result_map(result: Result, done: ScheduledOperator, graph: Graph) -> ReadyMap:
-    """When each written block is in SRAM: a block that accumulates is ready with its last tile."""
+def _result_map(result: Result, done: ScheduledOperator, shape: Shape) -> ReadyMap:
+    """When each written block is in SRAM: a block that accumulates is ready with its last tile. Of a
+    tensor of pieces every chip writes its own; together they write all in the same cycles."""
     operator, tiling = done.tiled.operator, done.tiled.tiling
     grid = tiling.grid(operator)
     cycles = (done.end + done.tiled.depth).reshape([grid[f] for f in tiling.order])
@@ -292,7 +374,8 @@ def _result_map(result: Result, done: ScheduledOperator, graph: Graph) -> ReadyM
         1 if axis is None else min(tiling.blocks[axis], operator.factors[axis].extent) for axis in result.axes
     ]
     extents = [1 if axis is None else operator.factors[axis].extent for axis in result.axes]
-    shape = graph.tensors[result.tensor].shape
+    if result.own:
+        blocks[0] = extents[0] = shape[0]
     if not cycles.ndim:
         return constant_map(shape, int(cycles))
     return grid_map(shape, result.offsets, blocks, cycles, extents)

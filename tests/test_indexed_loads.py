@@ -21,7 +21,7 @@ from chiplan.compiler.indexed_loads import index_weight_loads
 from chiplan.compiler.reference import run_exported
 from chiplan.compiler.reference_export import export_graph
 from chiplan.compiler.reference_inputs import random_inputs
-from chiplan.compiler.scheduling import Scheduler, StageWork
+from chiplan.compiler.scheduling import Scheduler, one_chip
 from chiplan.compiler.sram_room import SramRoom
 from chiplan.compiler.tile_choice import choose_tiling, tile_graph
 from chiplan.compiler.weights import WeightReader
@@ -325,7 +325,7 @@ def test_mixtral_fits_one_tiny_chip_because_operators_wait_for_room() -> None:
     usable = TINY.chip.usable_bytes
     peaks = []
     for room in (None, SramRoom(graph, {0: everything}, TINY.chip, 1)):
-        scheduler = Scheduler(graph, TINY, [StageWork(0, everything)], tiled, 1 << 40, room=room)
+        scheduler = Scheduler(graph, TINY, [one_chip(0, everything)], tiled, 1 << 40, room=room)
         spans = scheduler.run().lifetimes
         weights = sum(t.nbytes for t in graph.tensors.values() if t.role.value == "weight")
         alive = [

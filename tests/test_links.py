@@ -36,20 +36,20 @@ def test_slots_are_ready_connected_and_disjoint(name, cases, interval) -> None:
         except NoRoom:
             return
         covered = np.zeros(tensor.elements, dtype=int)
-        for chunk in sent.chunks:
-            covered[chunk.first : chunk.last] += 1
-            assert chunk.start >= cycles[(chunk.last - 1) // width, 0]
-            ends = [target.topology.links[link] for link in chunk.links]
+        moved = sent.movement
+        for leg in range(len(moved.start)):
+            covered[moved.first[leg] : moved.last[leg]] += 1
+            assert moved.start[leg] >= cycles[(moved.last[leg] - 1) // width, 0]
+            links = [link for link in moved.links[leg].tolist() if link >= 0]
+            ends = [target.topology.links[link] for link in links]
             assert [int(ends[0].source), int(ends[-1].destination)] == [source, (source + step) % 8]
             assert all(a.destination == b.source for a, b in pairwise(ends))
-            starts = chunk.hop_starts()
-            stride = target.link.cycles_per_flit + target.link.hop_latency
-            assert np.diff(starts).tolist() == [stride] * (len(starts) - 1)
-            for link, start in zip(chunk.links, starts, strict=True):
-                slots.setdefault(link, []).append((start, start + chunk.slot))
+            for hop, link in enumerate(links):
+                start = moved.start[leg] + hop * (target.link.cycles_per_flit + target.link.hop_latency)
+                slots.setdefault(link, []).append((start, start + moved.slot[leg]))
         assert (covered == 1).all()
         last = block_maximum(sent.arrivals, tensor.shape)
-        assert last.max() == sent.last_arrival
+        assert last.max() == moved.last_arrival
     for busy in slots.values():
         taken = np.zeros(interval, dtype=int)
         for start, end in busy:
@@ -63,8 +63,8 @@ def test_a_large_tensor_spreads_over_detours_in_a_clique() -> None:
     scheduler = LinkScheduler(target, 1 << 30, ROUTERS["groq-node"])
     sent = scheduler.send(tensor, 0, 1, constant_map(tensor.shape, 0))
     flits = tensor.nbytes / target.link.flit_bytes
-    assert {len(chunk.links) for chunk in sent.chunks} == {1, 2}
-    assert sent.last_arrival < flits * target.link.cycles_per_flit / 4
+    assert set(sent.movement.hops.tolist()) == {1, 2}
+    assert sent.movement.last_arrival < flits * target.link.cycles_per_flit / 4
 
 
 def test_full_links_are_refused() -> None:

@@ -1,0 +1,139 @@
+"""A tensor from one stage's chips to another's: every chip of the reading group gets all of it.
+
+The tensor is cut into ranges. Each range crosses between the groups once, from a chip that has it to
+an entry chip, and is passed on inside the reading group. A short tensor goes to every chip directly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil
+
+import numpy as np
+
+from chiplan.ir import Reshape, Tensor, mesh_peers
+
+from .forwarding import Handover, spread_from
+from .links import LinkScheduler, Router
+from .movements import Leg, Movement
+from .ready_times import ReadyMap, map_step, range_maximum
+
+_CHUNKS = 8
+"""Chunks of a range."""
+_DIRECT_FLITS = 6
+"""A tensor of so few flits goes to every chip directly: forwarding costs another hop."""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """The group that has a tensor. `owned`: mesh axes along which each chip has its own piece of it, as
+    dimension 0 says; without any every chip has all."""
+
+    chips: tuple[int, ...]
+    mesh: tuple[int, ...]
+    owned: tuple[int, ...] = ()
+
+    def holders(self) -> list[tuple[int, ...]]:
+        """The chips that have each piece."""
+        if not self.owned:
+            return [self.chips]
+        peers = mesh_peers(self.mesh, self.owned)
+        return [tuple(self.chips[ranks[piece]] for ranks in peers) for piece in range(len(peers[0]))]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Elements [first, last), which one of `holders` sends."""
+
+    first: int
+    last: int
+    holders: tuple[int, ...]
+
+
+def send_to_group(
+    tensor: Tensor, sender: Sender, chips: Sequence[int], ready: ReadyMap, links: LinkScheduler
+) -> tuple[Movement, ReadyMap]:
+    """Schedule a tensor's way to all `chips`, and when it is there on all of them; raises NoRoom."""
+    flits = ceil(tensor.nbytes / links.rule.flit_bytes)
+    direct = len(chips) == 1 or flits <= _DIRECT_FLITS
+    wanted = max(len(sender.chips), len(chips)) if not direct or len(chips) == 1 else 1
+    ranges = _ranges(tensor, sender, max(1, min(wanted, flits // 2)))
+    size = links.chunk_elements(tensor, max(r.last - r.first for r in ranges), _CHUNKS)
+    flat = map_step(ready, Reshape((tensor.elements,)))
+    ways = [_way(r, chips, direct, links.router, load) for load in [_Load()] for r in ranges]
+    legs = _legs(ranges, ways, flat, size)
+    movement = links.carry(legs, tensor, tensor.name)
+    return movement, _arrival_map(tensor, movement)
+
+
+def _ranges(tensor: Tensor, sender: Sender, wanted: int) -> list[Range]:
+    """The pieces that chips have, cut further into about `wanted` ranges together."""
+    holders = sender.holders()
+    piece = tensor.elements // len(holders)
+    part = ceil(piece / max(1, wanted // len(holders)))
+    return [
+        Range(c * piece + first, c * piece + min(first + part, piece), having)
+        for c, having in enumerate(holders)
+        for first in range(0, piece, part)
+    ]
+
+
+class _Load:
+    """How many ranges every chip has sent to the other group, or taken from it."""
+
+    def __init__(self) -> None:
+        self._ranges: dict[tuple[str, int], int] = {}
+
+    def of(self, sender: int, entry: int) -> int:
+        return self._ranges.get(("out", sender), 0) + self._ranges.get(("in", entry), 0)
+
+    def add(self, sender: int, entry: int) -> None:
+        for key in (("out", sender), ("in", entry)):
+            self._ranges[key] = self._ranges.get(key, 0) + 1
+
+
+def _way(r: Range, chips: Sequence[int], direct: bool, router: Router, load: _Load) -> list[Handover]:
+    """Handovers (chips) that bring a range to all `chips`."""
+
+    def cost(pair: tuple[int, int]) -> tuple[int, int]:
+        return router.distance(*pair) + load.of(*pair), router.distance(*pair)
+
+    if direct:
+        nearest = [min(product(r.holders, [chip]), key=cost) for chip in chips]
+        return [Handover(*pair) for pair in nearest]
+    sender, entry = min(product(r.holders, chips), key=cost)
+    load.add(sender, entry)
+    root = list(chips).index(entry)
+    inside = spread_from(root, chips, router, forward=True)
+    return [Handover(sender, entry), *(Handover(chips[h.sender], chips[h.receiver]) for h in inside)]
+
+
+def _legs(
+    ranges: Sequence[Range], ways: Sequence[Sequence[Handover]], flat: ReadyMap, size: int
+) -> list[Leg]:
+    """Chunk by chunk, each over all handovers of its range, the ranges in turn."""
+    chunks = [
+        (k, step, number, first, min(first + size, r.last))
+        for number, r in enumerate(ranges)
+        for k, first in enumerate(range(r.first, r.last, size))
+        for step in range(len(ways[number]))
+    ]
+    chunks.sort(key=lambda chunk: chunk[:3])
+    bounds = np.array([chunk[3:] for chunk in chunks])
+    cycles = range_maximum(flat, bounds[:, 0], bounds[:, 1]).tolist()
+    brought: dict[tuple[int, int], int] = {}
+    legs: list[Leg] = []
+    for (_, step, number, first, last), cycle in zip(chunks, cycles, strict=True):
+        sender, receiver = ways[number][step]
+        after = brought.get((sender, first), -1)
+        brought[receiver, first] = len(legs)
+        legs.append(Leg(sender, receiver, first, last, first, cycle, after))
+    return legs
+
+
+def _arrival_map(tensor: Tensor, movement: Movement) -> ReadyMap:
+    """Latest arrival of each element on any chip."""
+    firsts, cell = np.unique(movement.first, return_inverse=True)
+    cycles = np.zeros(len(firsts), dtype=np.int64)
+    np.maximum.at(cycles, cell.ravel(), movement.arrival)
+    return map_step(ReadyMap((tensor.elements,), (firsts,), cycles), Reshape(tensor.shape))

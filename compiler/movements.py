@@ -1,0 +1,69 @@
+"""Many transfers that are scheduled together: what leaves where, and when it is there.
+
+A *leg* carries elements of one tensor from a chip to a chip. It may leave when its elements are made,
+or when another leg has brought them (forwarding).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Leg(NamedTuple):
+    """Elements [first, last) go to element `at` and on of the tensor at the destination.
+
+    ready: cycle in which they are in the source's SRAM, unless leg number `after` brings them there
+    (-1: none does).
+    """
+
+    source: int
+    destination: int
+    first: int
+    last: int
+    at: int
+    ready: int
+    after: int = -1
+
+
+@dataclass(frozen=True)
+class Movement:
+    """Scheduled legs as columns, int64[legs] each but links, int32[legs, hops], -1 beyond the last hop.
+
+    start: first cycle on the first link; every link is busy for `slot` cycles, `stride` cycles after
+    the one before it. arrival: the elements are in the destination's SRAM.
+    """
+
+    tensor: str
+    into: str
+    source: np.ndarray
+    destination: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    at: np.ndarray
+    start: np.ndarray
+    slot: np.ndarray
+    arrival: np.ndarray
+    links: np.ndarray
+    stride: int
+
+    @property
+    def hops(self) -> np.ndarray:
+        """Links that each leg crosses."""
+        count: np.ndarray = (self.links >= 0).sum(axis=1)
+        return count
+
+    def departures(self, chips: Sequence[int]) -> tuple[int, int]:
+        """First and last cycle in which elements leave any of `chips`; at least one leg leaves there."""
+        here = np.isin(self.source, chips)
+        return int(self.start[here].min()), int((self.start + self.slot)[here].max())
+
+    @property
+    def first_arrival(self) -> int:
+        """A cycle before which nothing reaches any destination."""
+        return int((self.start + (self.hops - 1) * self.stride).min())
+
+    @property
+    def last_arrival(self) -> int:
+        return int(self.arrival.max())
