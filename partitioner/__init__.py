@@ -1,11 +1,15 @@
 """Which chip does what: stage cuts and placement, solved with OR-Tools and certified."""
 
+from .group_placement import place_groups
 from .group_problem import GroupArc, GroupPlan, GroupProblem
+from .group_shapes import group_shapes
 from .group_stages import frontier, plan_groups, smallest_chips
 from .in_order import least_load, smallest_in_order
 from .measures import stage_load
 from .placement import place_stages
 from .problem import Carried, PartitionProblem, Recomputed, Resident
+from .sharding import Link, ShardingProblem, Variable
+from .sharding_solve import ShardingSolution, solve_sharding
 from .stages import FewestStages, StageCuts, cut_stages, smallest_stage_count
 
 __all__ = [
@@ -14,17 +18,24 @@ __all__ = [
     "GroupArc",
     "GroupPlan",
     "GroupProblem",
+    "Link",
     "PartitionProblem",
     "Recomputed",
     "Resident",
+    "ShardingProblem",
+    "ShardingSolution",
     "StageCuts",
+    "Variable",
     "cut_stages",
     "frontier",
+    "group_shapes",
     "least_load",
+    "place_groups",
     "place_stages",
     "plan_groups",
     "smallest_chips",
     "smallest_in_order",
     "smallest_stage_count",
+    "solve_sharding",
     "stage_load",
 ]

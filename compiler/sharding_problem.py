@@ -1,0 +1,132 @@
+"""Which factors the operators of a block split over a group of chips: the way in, and the answer."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from chiplan.ir import BadInput, Certificate, Chip, Graph, Infeasible, Problem, Unit
+from chiplan.partitioner import ShardingSolution, solve_sharding
+
+from .atoms import Decision, GraphAtoms, splittable
+from .collective_costs import CollectiveCosts
+from .placements import Placements
+from .sharding_build import BlockVariables
+from .sharding_choices import operator_choices, pinned
+from .sharding_tensors import Held
+
+UNITS = tuple(Unit)
+
+
+@dataclass(frozen=True)
+class BlockSharding:
+    """What every operator of a block splits on a group, by operator index.
+
+    cycles: estimated latency, one operator after the other, collectives included. unit_work: int64[units],
+    cycles of one instance of one chip, in the order of `ir.Unit`. resident_bytes: weights and states a
+    chip. link_cycles: of the busiest link. held: how every value stands in the group, by name;
+    residents: how states, and weights of several readers, lie. fits: whether the residents are within the
+    capacity. alternatives: the best other decision of an operator and the cycles that it costs more, or
+    None where it has no other.
+    """
+
+    decisions: dict[int, Decision]
+    cycles: int
+    unit_work: np.ndarray
+    resident_bytes: int
+    link_cycles: int
+    held: dict[str, Held]
+    residents: dict[str, Placements]
+    fits: bool
+    certificate: Certificate
+    alternatives: Callable[[int], tuple[Decision, int] | None]
+
+
+def shard_block(
+    graph: Graph,
+    atoms: GraphAtoms,
+    operators: Sequence[int],
+    mesh: tuple[int, ...],
+    costs: CollectiveCosts,
+    chip: Chip,
+    users: int,
+    pins: Mapping[str, str],
+    ends: Sequence[tuple[str, str]] | None = None,
+    *,
+    boundary: Mapping[str, Placements] | None = None,
+    capacity: int | None = None,
+) -> BlockSharding:
+    """Choose what each of `operators` (indices into the graph) splits over `mesh`.
+
+    costs: for the chips of the group, in the mesh's row-major order. ends: pairs (value that enters, value
+    that leaves) of a repeated block: both are placed alike. boundary: placements of other values that
+    cross the block's ends; whole on every chip if not given. capacity: bytes a chip for weights and states
+    (default: all of the chip's usable SRAM); when nothing fits, the answer is that of fewest bytes.
+    Raises Infeasible (`pins_conflict`) when the pins leave no choice.
+    """
+    choices = {
+        index: pinned(graph.operators[index], operator_choices(graph, atoms, index, mesh, chip), pins)
+        for index in operators
+    }
+    built = BlockVariables(graph, atoms, choices, mesh, costs, users, ends or (), boundary or {})
+    solution = solve_sharding(built.problem(int(chip.usable_bytes) if capacity is None else capacity))
+    if solution is None:
+        asked = ", ".join(f"{node}={factor}" for node, factor in sorted(pins.items()))
+        message = f"on a group of {' x '.join(map(str, mesh))} chips the pins {asked or '(none)'} contradict"
+        raise Infeasible(Problem("pins_conflict", f"{message} each other; leave one of them out"))
+    return _answer(built, solution)
+
+
+def _answer(built: BlockVariables, solution: ShardingSolution) -> BlockSharding:
+    chosen = {index: built.choices[index][solution.values[v]] for index, v in built.item.items()}
+    held = {name: states[solution.values[v]] for name, (v, states) in built.held.items()}
+    work = np.zeros(len(UNITS), dtype=np.int64)
+    for index, choice in chosen.items():
+        work[UNITS.index(built.graph.operators[index].unit)] += choice.cost.work
+    work[UNITS.index(Unit.VECTOR)] += sum(state.cost.vector for state in held.values())
+
+    def alternatives(index: int) -> tuple[Decision, int] | None:
+        found = solution.next_best(built.item[index])
+        return None if found is None else (built.choices[index][found[0]].decision, found[1])
+
+    return BlockSharding(
+        decisions={index: choice.decision for index, choice in chosen.items()},
+        cycles=solution.cycles,
+        unit_work=work,
+        resident_bytes=solution.nbytes,
+        link_cycles=sum(state.cost.link for state in held.values()),
+        held=held,
+        residents={n: placements[solution.values[v]] for n, (v, placements) in built.resident.items()},
+        fits=solution.fits,
+        certificate=solution.certificate,
+        alternatives=alternatives,
+    )
+
+
+def check_pins(graph: Graph, atoms: GraphAtoms, pins: Mapping[str, str]) -> None:
+    """Refuse pins of nodes that no operator came from, and of factors that none of them can split.
+
+    Raises BadInput (`unknown_pin_node`, `unknown_pin_factor`), naming what there is.
+    """
+    offered: dict[str, set[str]] = {}
+    for operator, own in zip(graph.operators, atoms.operators, strict=True):
+        names = {operator.factors[factor].name for factor, _ in splittable(operator, own)}
+        for node in operator.nodes:
+            offered.setdefault(node, {"none"}).update(names)
+    problems = []
+    for node, factor in sorted(pins.items()):
+        if node not in offered:
+            message = f"--pin {node}={factor}: no operator that is planned comes from a node of that name{_near(node, offered)}"
+            problems.append(Problem("unknown_pin_node", message, node=node))
+        elif factor not in offered[node]:
+            names_text = ", ".join(sorted(offered[node]))
+            message = f"--pin {node}={factor}: expected one of the factors of {node}: {names_text}"
+            problems.append(Problem("unknown_pin_factor", message, node=node, dimension=factor))
+    if problems:
+        raise BadInput(problems)
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    close = get_close_matches(name, sorted(known), n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else "; `chiplan show --sharding` lists them"

@@ -1,0 +1,81 @@
+"""A sharding problem as a CP-SAT model: one boolean a value, exactly one true a variable."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from chiplan.ir import Certificate
+
+from .sharding import ShardingProblem
+from .solver import CpModel, IntVar, LinearExpr, Solution, solve
+
+DETERMINISTIC_LIMIT = 4.0
+"""For the cycles; bytes and rank get a quarter of it, and keep what they have when it is over."""
+
+
+def solve_by_model(
+    problem: ShardingProblem, hint: Sequence[int] | None, limit: float = DETERMINISTIC_LIMIT
+) -> tuple[tuple[int, ...] | None, Certificate]:
+    """Least cycles, then bytes and rank together, within the capacity; the certificate speaks of cycles."""
+    built = _Model(problem)
+    cycles = built.total([variable.cycles for variable in problem.variables])
+    built.hint(hint)
+    built.model.minimize(cycles)
+    known = None if hint is None else problem.totals(hint)[0]
+    first = solve(built.model, f"sharding: cycles of {problem.name}", limit, known=known)
+    if not first.found:
+        return (None if hint is None else tuple(hint)), first.certificate
+    chosen = built.values(first)
+    built.model.add(cycles <= first.certificate.objective)
+    built.hint(chosen)
+    ranks = 1 + sum(int(variable.rank.max()) for variable in problem.variables)
+    built.model.minimize(built.total([v.nbytes * ranks + v.rank for v in problem.variables]))
+    second = solve(built.model, "sharding: bytes", limit / 4)
+    return (built.values(second) if second.found else chosen), first.certificate
+
+
+class _Model:
+    """Booleans, links, and the bytes that must fit."""
+
+    def __init__(self, problem: ShardingProblem) -> None:
+        self.problem, self.model = problem, CpModel()
+        self.chosen = [
+            [self.model.new_bool_var(f"{number}.{value}") for value in range(variable.values)]
+            for number, variable in enumerate(problem.variables)
+        ]
+        for booleans in self.chosen:
+            self.model.add_exactly_one(booleans)
+        for link in problem.links:
+            self._add_link(self.chosen[link.first], self.chosen[link.second], link.allowed)
+            self._add_link(self.chosen[link.second], self.chosen[link.first], link.allowed.T)
+        if problem.capacity is not None:
+            self.model.add(self.total([v.nbytes for v in problem.variables]) <= problem.capacity)
+
+    def _add_link(self, first: list[IntVar], second: list[IntVar], allowed: np.ndarray) -> None:
+        """A value of `first` asks for one of `second` that goes with it. Values that go with the same ones
+        make one constraint: tighter than one each, since only one of them is chosen."""
+        rows, group = np.unique(allowed, axis=0, return_inverse=True)
+        for number, row in enumerate(rows):
+            if not row.all():
+                asking = sum(first[value] for value in np.flatnonzero(group.ravel() == number))
+                self.model.add(asking <= sum(second[value] for value in np.flatnonzero(row)))
+
+    def total(self, costs: Sequence[np.ndarray]) -> LinearExpr:
+        return sum(
+            int(cost) * boolean
+            for booleans, column in zip(self.chosen, costs, strict=True)
+            for boolean, cost in zip(booleans, column.tolist(), strict=True)
+            if cost
+        )
+
+    def hint(self, chosen: Sequence[int] | None) -> None:
+        self.model.clear_hints()
+        for booleans, value in zip(self.chosen, chosen or (), strict=False):
+            for number, boolean in enumerate(booleans):
+                self.model.add_hint(boolean, number == value)
+
+    def values(self, solution: Solution) -> tuple[int, ...]:
+        return tuple(
+            next(number for number, boolean in enumerate(booleans) if solution.value(boolean))
+            for booleans in self.chosen
+        )

@@ -1,0 +1,77 @@
+"""Smaller sharding problems with the same answer: values that fit nothing, and values never better."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .sharding import Link, ShardingProblem, Variable
+
+
+class Kept:
+    """Which values of every variable remain; raises no error when none does (the caller sees it)."""
+
+    def __init__(self, problem: ShardingProblem) -> None:
+        self.problem = problem
+        self.values = [np.ones(variable.values, dtype=bool) for variable in problem.variables]
+        self._touching: list[list[tuple[int, np.ndarray]]] = [[] for _ in problem.variables]
+        for link in problem.links:
+            self._touching[link.first].append((link.second, link.allowed))
+            self._touching[link.second].append((link.first, link.allowed.T))
+        self._reduce()
+
+    def _reduce(self) -> None:
+        waiting = list(range(len(self.values)))
+        queued = set(waiting)
+        while waiting:
+            index = waiting.pop(0)
+            queued.discard(index)
+            before = int(self.values[index].sum())
+            self._drop_unsupported(index)
+            self._drop_dominated(index)
+            if int(self.values[index].sum()) < before:
+                for other, _ in self._touching[index]:
+                    if other not in queued:
+                        queued.add(other)
+                        waiting.append(other)
+
+    def _drop_unsupported(self, index: int) -> None:
+        for other, allowed in self._touching[index]:
+            self.values[index] &= allowed[:, self.values[other]].any(axis=1)
+
+    def _drop_dominated(self, index: int) -> None:
+        """Drop a value where another costs no more in anything and goes with all that it goes with."""
+        live = np.flatnonzero(self.values[index])
+        if len(live) < 2:
+            return
+        variable = self.problem.variables[index]
+        costs = np.stack([variable.cycles, variable.nbytes, variable.rank])[:, live]
+        better = (costs[:, :, None] <= costs[:, None, :]).all(axis=0)
+        for other, allowed in self._touching[index]:
+            rows = allowed[np.ix_(live, np.flatnonzero(self.values[other]))].astype(np.int32)
+            # a covers b when b goes with nothing that a does not go with.
+            better &= rows @ rows.T == rows.sum(axis=1)[None, :]
+        equal = better & better.T
+        # Of equal values the first stays.
+        better &= ~equal | np.triu(np.ones_like(equal), 1)
+        np.fill_diagonal(better, False)
+        self.values[index][live[better.any(axis=0)]] = False
+
+
+def presolve(problem: ShardingProblem) -> tuple[ShardingProblem, list[np.ndarray]]:
+    """The problem with the remaining values alone, and which they are (int64[remaining] a variable)."""
+    kept = [np.flatnonzero(values) for values in Kept(problem).values]
+    variables = tuple(
+        Variable(old.name, old.cycles[values], old.nbytes[values], old.rank[values])
+        for old, values in zip(problem.variables, kept, strict=True)
+    )
+    links = tuple(
+        Link(link.first, link.second, allowed)
+        for link in problem.links
+        if not (allowed := link.allowed[np.ix_(kept[link.first], kept[link.second])]).all()
+    )
+    return ShardingProblem(problem.name, variables, links, problem.capacity), kept
+
+
+def original_values(chosen: Sequence[int], kept: Sequence[np.ndarray]) -> tuple[int, ...]:
+    """Values of the problem before `presolve`."""
+    return tuple(int(values[value]) for value, values in zip(chosen, kept, strict=True))

@@ -1,0 +1,110 @@
+"""Solve a sharding problem, prove it, and say what forbidding a choice would cost.
+
+Without a capacity that binds, exact elimination both finds the optimum and proves it. Where bytes must
+fit, or a table of the elimination would be too large, CP-SAT solves, with the elimination's best answer
+as its hint.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from chiplan.ir import Certificate
+
+from .sharding import ShardingProblem
+from .sharding_elimination import eliminate
+from .sharding_model import solve_by_model
+from .sharding_presolve import original_values, presolve
+
+_PRICES = 24
+_MOST = 1 << 60
+
+
+@dataclass(frozen=True)
+class ShardingSolution:
+    """A value a variable. fits: whether the bytes are within the capacity; if nothing does, the values are
+    those of fewest bytes."""
+
+    problem: ShardingProblem
+    values: tuple[int, ...]
+    cycles: int
+    nbytes: int
+    fits: bool
+    certificate: Certificate
+
+    def next_best(self, variable: int) -> tuple[int, int] | None:
+        """The best other value of a variable, and how many more cycles all takes with it; None if it has no
+        other that goes with the rest."""
+        others = [v for v in range(self.problem.variables[variable].values) if v != self.values[variable]]
+        forbidden = solve_sharding(self.problem.restricted(variable, others)) if others else None
+        if forbidden is None or not forbidden.fits:
+            return None
+        return others[forbidden.values[variable]], forbidden.cycles - self.cycles
+
+
+def solve_sharding(problem: ShardingProblem) -> ShardingSolution | None:
+    """The consistent values of least cycles, then bytes, then rank, within the capacity if any are; None
+    where no values are consistent."""
+    small, kept = presolve(problem)
+    chosen = eliminate(small, _weights(small, "cycles"))
+    if chosen is not None and _fits(small, chosen):
+        cycles = small.totals(chosen)[0]
+        proof = Certificate(f"sharding: cycles of {problem.name}", "optimal", cycles, cycles, 0.0, 0.0)
+        return _solution(problem, original_values(chosen, kept), proof)
+    if chosen is not None:
+        fewest = eliminate(small, _weights(small, "nbytes"))
+        assert fewest is not None
+        if not _fits(small, fewest):
+            return _too_large(problem, original_values(fewest, kept))
+        chosen = _priced(small, fewest)
+    values, certificate = solve_by_model(small, chosen)
+    return None if values is None else _solution(problem, original_values(values, kept), certificate)
+
+
+def _solution(problem: ShardingProblem, values: tuple[int, ...], proof: Certificate) -> ShardingSolution:
+    cycles, nbytes, _ = problem.totals(values)
+    return ShardingSolution(problem, values, cycles, nbytes, _fits(problem, values), proof)
+
+
+def _too_large(problem: ShardingProblem, values: tuple[int, ...]) -> ShardingSolution:
+    nbytes = problem.totals(values)[1]
+    proof = Certificate(f"sharding: bytes of {problem.name}", "infeasible", nbytes, nbytes, 0.0, 0.0)
+    return _solution(problem, values, proof)
+
+
+def _fits(problem: ShardingProblem, chosen: Sequence[int]) -> bool:
+    return problem.capacity is None or problem.totals(chosen)[1] <= problem.capacity
+
+
+def _weights(problem: ShardingProblem, first: str) -> list[np.ndarray]:
+    """Cycles, bytes and rank as one number a value, `first` before the others."""
+    pairs = [(v.cycles, v.nbytes) if first == "cycles" else (v.nbytes, v.cycles) for v in problem.variables]
+    ranks = 1 + sum(int(v.rank.max(initial=0)) for v in problem.variables)
+    majors = 1 + sum(int(major.max(initial=0)) for major, _ in pairs)
+    minors = 1 + sum(int(minor.max(initial=0)) for _, minor in pairs)
+    # Ties are broken by coarser figures where exact ones would not fit a number of 60 bits.
+    shift = max(0, (majors * minors * ranks // _MOST).bit_length())
+    scale = (minors >> shift) + len(pairs) + 1
+    return [
+        (major * scale + (minor >> shift)) * ranks + variable.rank
+        for (major, minor), variable in zip(pairs, problem.variables, strict=True)
+    ]
+
+
+def _priced(problem: ShardingProblem, fewest: tuple[int, ...]) -> tuple[int, ...]:
+    """Values that fit, found by a price on bytes: the least of a bisection, or the fewest bytes."""
+    best, low, high = fewest, 0, _PRICES
+    free = replace(problem, capacity=None)
+    while low < high:
+        price = (low + high) // 2
+        costs = [(v.cycles << 20) + (v.nbytes << price >> 4) for v in problem.variables]
+        chosen = eliminate(free, costs)
+        if chosen is None:
+            break
+        if _fits(problem, chosen):
+            best = min(best, chosen, key=lambda values: problem.totals(values)[:2])
+            high = price
+        else:
+            low = price + 1
+    return best
