@@ -13,6 +13,8 @@ LARGEST_EXTENT = 2**31 - 1
 
 COUNT = click.IntRange(1, LARGEST_EXTENT)
 USERS = click.IntRange(1, MOST_USERS)
+MOST_COUNTS = 64
+"""Chip counts in one run of `scale`."""
 MICROSECONDS = click.FloatRange(0.0, 1e12, min_open=True)
 
 
@@ -51,6 +53,22 @@ def group_sizes(value: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+def chip_counts(value: str) -> tuple[int, ...]:
+    """`1,2,4` or `1-8`, or both: chip counts, ascending, each once."""
+    found: set[int] = set()
+    for part in value.split(","):
+        ends = part.strip().split("-")
+        if len(ends) > 2 or not all(e.isdecimal() and 1 <= int(e) <= LARGEST_EXTENT for e in ends):
+            raise click.BadParameter(f"{part!r} is neither a count of 1 or more nor a range such as 1-8")
+        low, high = int(ends[0]), int(ends[-1])
+        if high < low or high - low >= MOST_COUNTS:
+            raise click.BadParameter(f"{part!r}: a range rises, over {MOST_COUNTS} counts at most")
+        found.update(range(low, high + 1))
+    if len(found) > MOST_COUNTS:
+        raise click.BadParameter(f"{len(found)} counts; at most {MOST_COUNTS} in one run")
+    return tuple(sorted(found))
+
+
 def with_planning(command: Command) -> Command:
     """Adds the options that say what a good plan is."""
     options = (
@@ -62,6 +80,22 @@ def with_planning(command: Command) -> Command:
             show_default=True,
             help="What is optimised first; the others break ties.",
         ),
+        click.option(
+            "--groups",
+            type=group_sizes,
+            metavar="N,N,...",
+            help="One stage for each entry, on a group of so many chips. [the solver's choice]",
+        ),
+    )
+    command = with_limits(command)
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def with_limits(command: Command) -> Command:
+    """Adds the options that hold for a plan of any number of chips."""
+    options = (
         click.option(
             "--precision",
             type=click.Choice(["model", "fp16", "int8", "w8a16"]),
@@ -77,12 +111,6 @@ def with_planning(command: Command) -> Command:
         click.option("--max-latency", type=MICROSECONDS, metavar="US", help="Refuse a slower plan, in us."),
         click.option(
             "--max-interval", type=MICROSECONDS, metavar="US", help="Refuse a longer interval, in us."
-        ),
-        click.option(
-            "--groups",
-            type=group_sizes,
-            metavar="N,N,...",
-            help="One stage for each entry, on a group of so many chips. [the solver's choice]",
         ),
         click.option(
             "--pin",
