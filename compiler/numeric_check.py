@@ -1,10 +1,10 @@
 """`simulate --numerics`: does the plan, executed tile by tile, compute what the model computes?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chiplan.ir import ChipId, Incomparable, Plan, Problem
-from chiplan.runtime_sim import Execution, Interpreter, TileExecution, execute, result_box
+from chiplan.runtime_sim import Execution, Group, GroupInterpreter, TileExecution, execute
 
 from .imported import ImportedModel
 from .importer import import_model
@@ -59,30 +59,59 @@ class _Check:
 
     def explain(self, inputs: list[Arrays], wanted: list[Arrays], micro_batch: int) -> Divergence:
         """Where micro-batch `micro_batch` first goes wrong."""
-        given = in_graph_types(inputs[micro_batch], self._plan.graph)
-        interpreter = Interpreter(self._plan.graph, given, self._weights, given)
-        for operator in self._plan.graph.operators:
-            interpreter.run(operator)
+        interpreter = self._interpreted(inputs[micro_batch])
+        if isinstance(interpreter, Divergence):
+            return replace(interpreter, micro_batch=micro_batch)
         error, name = worst_output(interpreter.outputs(), wanted[micro_batch])
-        if error > self._tolerance:
-            message = f"the graph itself does not compute the model's {name}: a fault before any planning"
-            return Divergence(message, name, error, micro_batch=micro_batch)
+        if not error <= self._tolerance:
+            return Divergence(self._wrong_graph(name), name, error, micro_batch=micro_batch)
         execution = self.execute(inputs, micro_batch)
+        places = self._places()
         for (number, chip), tiles in sorted(execution.tiles.items(), key=lambda item: item[0]):
-            found = self._diverging_tile(number, chip, tiles, interpreter.values, micro_batch)
+            found = self._diverging_tile(number, chip, tiles, interpreter.values(*places[chip]), micro_batch)
             if found is not None:
                 return found
         error, name = worst_output(execution.outputs[micro_batch], wanted[micro_batch])
         message = f"every tile is right, but output {name} was not there, or no longer, at the end"
         return Divergence(message, name, error, micro_batch=micro_batch)
 
+    def _interpreted(self, inputs: Arrays) -> GroupInterpreter | Divergence:
+        """What every chip must compute, or why the plan's graph cannot be computed."""
+        graph, given = self._plan.graph, in_graph_types(inputs, self._plan.graph)
+        groups = [Group(stage.program.operators, stage.mesh) for stage in self._plan.stages]
+        interpreter = GroupInterpreter(graph, groups, given, self._weights)
+        try:
+            interpreter.run_all()
+            interpreter.outputs()
+        except ValueError as error:
+            message = f"the plan's graph has no meaning: {error}; a fault before any scheduling"
+            return Divergence(message, "", float("inf"))
+        return interpreter
+
+    def _wrong_graph(self, output: str) -> str:
+        if all(len(stage.chips) == 1 for stage in self._plan.stages):
+            return f"the graph itself does not compute the model's {output}: a fault before any planning"
+        return (
+            f"the graph that the groups of chips execute does not compute the model's {output}: a fault of "
+            "its pieces or exchanges, before any scheduling"
+        )
+
+    def _places(self) -> dict[ChipId, tuple[int, int]]:
+        """Stage and rank of every chip."""
+        return {
+            chip: (index, rank)
+            for index, stage in enumerate(self._plan.stages)
+            for rank, chip in enumerate(stage.chips)
+        }
+
     def _diverging_tile(
         self, number: int, chip: ChipId, tiles: TileExecution, values: Arrays, micro_batch: int
     ) -> Divergence | None:
         operator = tiles.operator
-        for result, written in zip(operator.results, tiles.written, strict=True):
-            wanted = values[result.tensor][result_box(result, operator)]
-            if relative_error(written, wanted) <= self._tolerance:
+        stored = zip(operator.results, tiles.written, tiles.boxes, tiles.is_stored, strict=True)
+        for result, written, region, is_stored in stored:
+            wanted = values[result.tensor][region]
+            if not is_stored or relative_error(written, wanted) <= self._tolerance:
                 continue
             scale = largest(wanted)
             for tile, where in enumerate(tiles.tiles):
@@ -107,6 +136,18 @@ class _Check:
                 row = (columns.operator == stage.program.operators.index(number)) & (columns.tile == tile)
                 return int(columns.start[row][0])
         return None
+
+
+def first_divergence(
+    plan: Plan,
+    weights: Weights,
+    tolerance: float,
+    inputs: list[Arrays],
+    wanted: list[Arrays],
+    micro_batch: int,
+) -> Divergence:
+    """Where a plan that does not give the outputs `wanted` goes wrong first in one micro-batch."""
+    return _Check(plan, weights, tolerance).explain(inputs, wanted, micro_batch)
 
 
 def import_for_plan(plan: Plan, model_path: Path) -> ImportedModel:

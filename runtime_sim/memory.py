@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chiplan.ir import ChipId, InternalFault, Plan, Problem, Tensor
+from chiplan.ir import ChipId, InternalFault, MeshPlace, Plan, Problem, Tensor, mesh_places
 
-_POISON = 0xFF
-"""As fp32 or fp16 this byte makes NaN, as an integer -1: reading what nobody wrote shows."""
+from .pieces import ALONE, POISON
 
 
 class Buffer(NamedTuple):
@@ -21,16 +20,19 @@ class Buffer(NamedTuple):
 
 
 class ChipMemory:
-    """The bytes of one chip, up to the highest address that a buffer uses."""
+    """The bytes of one chip, up to the highest address that a buffer uses. `place` is the chip's on the
+    mesh of its group."""
 
-    def __init__(self, buffers: dict[str, Buffer], tensors: dict[str, Tensor]) -> None:
-        self.buffers = buffers
+    def __init__(
+        self, buffers: dict[str, Buffer], tensors: dict[str, Tensor], place: MeshPlace = ALONE
+    ) -> None:
+        self.buffers, self.place = buffers, place
         self._tensors = tensors
         ends = [
             buffer.address + (buffer.copies - 1) * buffer.stride + tensors[name].nbytes
             for name, buffer in buffers.items()
         ]
-        self._bytes = np.full(max(ends, default=0), _POISON, dtype=np.uint8)
+        self._bytes = np.full(max(ends, default=0), POISON, dtype=np.uint8)
 
     def copies(self, name: str) -> int:
         """Copies of the tensor's buffer, which micro-batches use in rotation."""
@@ -50,7 +52,20 @@ class ChipMemory:
 
 
 def chip_memories(plan: Plan) -> dict[ChipId, ChipMemory]:
-    """A memory for every chip that has buffers, poisoned throughout."""
+    """A memory for every chip that has buffers, poisoned throughout. The buffers of a stage's first chip
+    are those of every chip of its group."""
+    tensors, buffers = plan.graph.tensors, _chip_buffers(plan)
+    memories = {chip: ChipMemory(found, tensors) for chip, found in buffers.items()}
+    for stage in plan.stages:
+        found = buffers.get(stage.chips[0])
+        if found is not None:
+            places = zip(stage.chips, mesh_places(stage.mesh), strict=True)
+            memories |= {chip: ChipMemory(found, tensors, place) for chip, place in places}
+    return memories
+
+
+def _chip_buffers(plan: Plan) -> dict[ChipId, dict[str, Buffer]]:
+    """The plan's buffers by chip and tensor."""
     columns, alignment = plan.buffers, int(plan.target.chip.alignment)
     found: dict[ChipId, dict[str, Buffer]] = {}
     rows: Sequence[Sequence[int]] = np.stack(
@@ -60,4 +75,4 @@ def chip_memories(plan: Plan) -> dict[ChipId, ChipMemory]:
         stride = -(-nbytes // alignment) * alignment
         buffer = Buffer(address, stride, copies, death)
         found.setdefault(ChipId(chip), {})[plan.tensor_names[tensor]] = buffer
-    return {chip: ChipMemory(buffers, plan.graph.tensors) for chip, buffers in found.items()}
+    return found

@@ -7,6 +7,7 @@ before it is there, overwritten too early, or put at another buffer's address co
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,23 +77,31 @@ def unit_depth(chip: Chip, unit: Unit) -> int:
             return int(chip.memory.depth)
 
 
-class _Flight:
-    """One transfer: elements [first, last) leave the source as they are at its start."""
+class _Span(NamedTuple):
+    """Elements [first, last) of a tensor in a chip's memory."""
 
-    def __init__(self, name: str, source: ChipMemory, destination: ChipMemory, first: int, last: int) -> None:
-        self._name, self._source, self._destination = name, source, destination
-        self._range = slice(first, last)
+    memory: ChipMemory
+    tensor: str
+    first: int
+    last: int
+
+    def elements(self, micro_batch: int) -> np.ndarray:
+        copy = micro_batch % self.memory.copies(self.tensor)
+        return self.memory.array(self.tensor, copy).reshape(-1)[self.first : self.last]
+
+
+class _Flight:
+    """One transfer: elements leave the source as they are at its start."""
+
+    def __init__(self, source: _Span, destination: _Span) -> None:
+        self._source, self._destination = source, destination
         self._payload: dict[int, np.ndarray] = {}
 
-    def _elements(self, memory: ChipMemory, micro_batch: int) -> np.ndarray:
-        copy = micro_batch % memory.copies(self._name)
-        return memory.array(self._name, copy).reshape(-1)[self._range]
-
     def depart(self, micro_batch: int) -> None:
-        self._payload[micro_batch] = self._elements(self._source, micro_batch).copy()
+        self._payload[micro_batch] = self._source.elements(micro_batch).copy()
 
     def arrive(self, micro_batch: int) -> None:
-        self._elements(self._destination, micro_batch)[...] = self._payload.pop(micro_batch)
+        self._destination.elements(micro_batch)[...] = self._payload.pop(micro_batch)
 
 
 def _plan_transfers(plan: Plan, machine: Machine, agenda: _Agenda) -> None:
@@ -100,11 +109,20 @@ def _plan_transfers(plan: Plan, machine: Machine, agenda: _Agenda) -> None:
     columns, hops = plan.transfers, plan.hops
     arrivals = columns.start.copy()
     np.maximum.at(arrivals, hops.transfer, hops.end + int(plan.target.link.hop_latency))
-    fields = (columns.tensor, columns.source, columns.destination, columns.first, columns.last, columns.start)
-    rows = zip(*(column.tolist() for column in (*fields, arrivals)), strict=True)
-    for tensor, source, destination, first, last, start, arrival in rows:
+    names = plan.tensor_names
+    leave = (columns.source, columns.tensor, columns.first, columns.last, columns.start)
+    enter = (
+        columns.destination,
+        columns.into,
+        columns.at,
+        columns.at + columns.last - columns.first,
+        arrivals,
+    )
+    rows = zip(*(column.tolist() for column in (*leave, *enter)), strict=True)
+    for source, tensor, first, last, start, destination, into, at, end, arrival in rows:
         flight = _Flight(
-            plan.tensor_names[tensor], machine.memory(source), machine.memory(destination), first, last
+            _Span(machine.memory(source), names[tensor], first, last),
+            _Span(machine.memory(destination), names[into], at, end),
         )
         agenda.add(start, _LOAD, flight.depart)
         agenda.add(arrival, _STORE, flight.arrive)

@@ -7,11 +7,11 @@ from types import EllipsisType
 
 import numpy as np
 
-from chiplan.ir import Operator, Result, Tensor, Tiling, View, apply_view
+from chiplan.ir import Operator, Shape, Tensor, Tiling, View, apply_view
 
 from .kernels import Alignment, Body
 from .memory import ChipMemory
-from .pieces import result_box
+from .pieces import is_idle, real_extents, result_box, writes_here
 
 Index = tuple[slice, ...]
 _ALL = slice(None)
@@ -44,7 +44,7 @@ class _Region:
         return self
 
     def _seen(self, array: np.ndarray) -> np.ndarray:
-        array = apply_view(self._view, array)
+        array = apply_view(self._view, array, self._memory.place)
         if self._box is not None:
             # The ellipsis keeps a tensor without dimensions an array.
             box: tuple[slice | EllipsisType, ...] = (*self._box, ...)
@@ -56,7 +56,7 @@ class _Region:
         if copy not in self._arrays:
             base = self._memory.array(self._tensor.name, copy)
             seen, elements = self._seen(base), None
-            if not np.may_share_memory(seen, base):
+            if self._view and not np.may_share_memory(seen, base):
                 elements = self._seen(np.arange(base.size).reshape(base.shape))
                 seen = base.reshape(-1)
             self._arrays[copy] = (seen, elements)
@@ -77,7 +77,11 @@ class _Region:
 class TileExecution:
     """The tiles of one operator on one chip. `compute` is called at a tile's start, `store` when its
     results reach the memory; in between the values live here, in the unit's pipeline.
-    `written` keeps what micro-batch `recorded` stored: one array a result, of the box that it writes."""
+    `written` keeps what micro-batch `recorded` stored: one array a result, of the box that it writes.
+
+    Of a split factor the chip executes its own iterations: a tile is cut to them. A tile that has none
+    of a parallel factor does nothing; one that has none of a reduced factor adds nothing.
+    """
 
     def __init__(
         self,
@@ -87,9 +91,14 @@ class TileExecution:
         memory: ChipMemory,
         recorded: int = 0,
     ) -> None:
-        self.operator, self._recorded = operator, recorded
-        self.written = [_box_array(operator, result, tensors) for result in operator.results]
-        self._body = Body(operator, tensors)
+        self.operator, self._recorded, place = operator, recorded, memory.place
+        self.is_stored = [writes_here(result, place) for result in operator.results]
+        self.boxes = [result_box(result, operator, place) for result in operator.results]
+        self.written = [
+            _box_array(box, tensors[result.tensor])
+            for box, result in zip(self.boxes, operator.results, strict=True)
+        ]
+        self._body = Body(operator, tensors, place)
         rank = len(operator.factors)
         self._operands = [
             _Region(memory, tensors[operand.tensor], operand.view, operand.axes, None)
@@ -103,21 +112,30 @@ class TileExecution:
                 self._body.result_alignments, self.written, operator.results, strict=True
             )
         ]
-        self._results = [self._result_region(memory, tensors, result) for result in operator.results]
+        self._results = [
+            _Region(memory, tensors[result.tensor], (), result.axes, box).align(rank)
+            for box, result in zip(self.boxes, operator.results, strict=True)
+        ]
         self.tiles = tile_slices(operator, tiling)
+        self._idle: frozenset[int] = frozenset()
+        if operator.splits:
+            real = real_extents(operator, place)
+            self.tiles = [_cut(tile, real) for tile in self.tiles]
+            self._idle = frozenset(
+                number
+                for number, tile in enumerate(self.tiles)
+                if is_idle(operator, tuple(piece.stop - piece.start for piece in tile))
+            )
         grid = tiling.grid(operator)
         self._reduced = [f for f in range(rank) if operator.factors[f].reducer is not None]
         self._pieces = prod(grid[f] for f in self._reduced)
         self._in_flight: dict[tuple[int, int], list[np.ndarray]] = {}
         self._accumulators: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, int]] = {}
 
-    def _result_region(self, memory: ChipMemory, tensors: Mapping[str, Tensor], result: Result) -> _Region:
-        box = result_box(result, self.operator)
-        region = _Region(memory, tensors[result.tensor], (), result.axes, box)
-        return region.align(len(self.operator.factors))
-
     def compute(self, tile: int, micro_batch: int) -> None:
         """Read the tile's operands as they are now, and put its values into the pipeline."""
+        if tile in self._idle:
+            return
         where = self.tiles[tile]
         arrays = [region.read(where, micro_batch) for region in self._operands]
         extents = tuple([piece.stop - piece.start for piece in where])
@@ -135,6 +153,8 @@ class TileExecution:
         A tile of a contraction adds to its block's accumulators; the last one of the reduced factor
         stores the rounded sum, the ones before it store nothing.
         """
+        if tile in self._idle:
+            return
         values, where = self._in_flight.pop((micro_batch, tile)), self.tiles[tile]
         contraction = self._body.contraction
         if contraction is not None:
@@ -142,8 +162,9 @@ class TileExecution:
             if total is None:
                 return
             values = [contraction.round(total)]
-        for region, value in zip(self._results, values, strict=True):
-            region.write(where, micro_batch, value)
+        for region, value, is_stored in zip(self._results, values, self.is_stored, strict=True):
+            if is_stored:
+                region.write(where, micro_batch, value)
         if micro_batch == self._recorded:
             self._record(where, values)
 
@@ -161,9 +182,18 @@ class TileExecution:
         return None
 
 
-def _box_array(operator: Operator, result: Result, tensors: Mapping[str, Tensor]) -> np.ndarray:
-    shape = [piece.stop - piece.start for piece in result_box(result, operator)]
-    return np.zeros(shape, tensors[result.tensor].dtype.numpy)
+def _box_array(box: Index, tensor: Tensor) -> np.ndarray:
+    return np.zeros([piece.stop - piece.start for piece in box], tensor.dtype.numpy)
+
+
+def _cut(tile: Index, extents: Shape) -> Index:
+    """The part of a tile that lies within `extents`; empty ranges stay where the tile starts."""
+    return tuple(
+        [
+            slice(piece.start, max(piece.start, min(piece.stop, extent)))
+            for piece, extent in zip(tile, extents, strict=True)
+        ]
+    )
 
 
 def tile_slices(operator: Operator, tiling: Tiling) -> list[Index]:
