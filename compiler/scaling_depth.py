@@ -80,12 +80,12 @@ def _is_weight(tensor: ImportedTensor) -> bool:
 
 def _kinds(model: ImportedModel) -> np.ndarray:
     """int64[nodes]: equal numbers for nodes that differ in names alone."""
-    made = {name for node in model.nodes for name in node.outputs}
+    given = {name for node in model.nodes for name in node.outputs}.union(model.inputs)
     numbers: dict[object, int] = {}
 
     def described(name: str) -> object:
         tensor = model.tensors[name] if name else None
-        return None if tensor is None else (tensor.shape, tensor.dtype, name in made)
+        return None if tensor is None else (tensor.shape, tensor.dtype, name in given)
 
     keys = (
         (
@@ -141,13 +141,15 @@ def _is_chain(layers: Layers) -> bool:
 
 
 def _moves_on(before: int | None, after: int | None, same: bool, layers: Layers) -> bool:
-    """Whether two inputs at one place in neighbouring layers are what a further copy can continue."""
+    """Whether two inputs at one place in neighbouring layers, made by the nodes at `before` and `after`
+    (None: no node makes them), are what a further copy can continue."""
     if same or (before is None and after is None):
         return True
-    if before is None or after is None:
-        return before is None and after is not None and after < layers.first + layers.period
-    entering = before < layers.first <= after < layers.first + layers.period
-    return after - before == layers.period or entering
+    if after is None:
+        return False
+    entering = before is None or before < layers.first
+    into_second = layers.first <= after < layers.first + layers.period
+    return into_second if entering else after - (before or 0) == layers.period
 
 
 def _shortened(layers: Layers, depth: int) -> ImportedModel:

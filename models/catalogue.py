@@ -26,9 +26,11 @@ class ShippedModel:
 
 SHIPPED = (
     ShippedModel("bert-base", "BERT-base, 110 M parameters, 12 layers", weights=False),
+    ShippedModel("bert-encoders-6", "6 encoders of BERT-large, no embedding", weights=False),
     ShippedModel("bert-large", "BERT-large, 335 M parameters, 24 layers", weights=False),
     ShippedModel("bert-tiny", "BERT, 2 layers of width 64"),
     ShippedModel("bert-tiny-torchscript", "the same through the TorchScript exporter"),
+    ShippedModel("gemm-isca", "one product, [800 x 32576] x [32576 x 8192] in fp16", weights=False),
     ShippedModel("gpt2", "GPT-2, 124 M parameters, 12 layers, tied table", weights=False),
     ShippedModel("gpt2-tiny", "GPT-2, 2 layers of width 64"),
     ShippedModel("gpt2-tiny-fp16", "the same in fp16"),
