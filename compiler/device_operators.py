@@ -1,0 +1,278 @@
+"""What one chip of a group executes of an operator: its pieces of the factors, and where the results go."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from chiplan.ir import (
+    Attribute,
+    DType,
+    Factor,
+    Instruction,
+    Operand,
+    Operator,
+    Result,
+    Split,
+    Unit,
+    View,
+    mesh_ways,
+)
+
+from .atoms import Decision, FactorAtom, OperandAtoms, OperatorAtoms, TensorAtom
+from .device_forms import Cuts, Form, Groups, Tail, broken, local_atoms, reading_view, whole_groups
+from .device_storage import Stored, Written
+
+
+@dataclass(frozen=True)
+class LocalFactors:
+    """An operator's factors on one chip.
+
+    cuts: the factor atoms that are split, with their mesh axes. atoms, local: extents of the atoms of
+    the whole factors, and of the chip's. groups: how factors are taken apart for uneven splits.
+    numbers[f]: the chip's factors that whole factor f has come to.
+    """
+
+    cuts: Mapping[FactorAtom, tuple[int, ...]]
+    mesh: tuple[int, ...]
+    atoms: tuple[tuple[int, ...], ...]
+    local: tuple[tuple[int, ...], ...]
+    groups: Groups
+    numbers: tuple[tuple[int, ...], ...]
+    factors: tuple[Factor, ...]
+    splits: tuple[Split, ...]
+
+
+def effective(decision: Decision, mesh: tuple[int, ...]) -> Decision:
+    """A decision without what it splits along mesh axes of one chip."""
+    return tuple(split if ways > 1 else None for split, ways in zip(decision, mesh, strict=True))
+
+
+def split_axes(decision: Decision) -> dict[FactorAtom, tuple[int, ...]]:
+    """The factor atoms that a decision splits, each with all of its mesh axes."""
+    axes: dict[FactorAtom, tuple[int, ...]] = {}
+    for axis, split in enumerate(decision):
+        if split is not None:
+            axes[split] = (*axes.get(split, ()), axis)
+    return axes
+
+
+def local_factors(
+    operator: Operator, atoms: OperatorAtoms, decision: Decision, mesh: tuple[int, ...]
+) -> LocalFactors:
+    """The chip's factors under an effective decision.
+
+    Raises ValueError for a split of a `whole` factor, or of a gathered one within its rows.
+    """
+    cuts = split_axes(decision)
+    _check_splits(operator, atoms, cuts)
+    local = local_atoms(atoms.factors, cuts, mesh)
+    groups = broken(atoms.factors, cuts, mesh)
+    numbers: list[tuple[int, ...]] = []
+    factors: list[Factor] = []
+    splits: list[Split] = []
+    for f, (factor, ranges) in enumerate(zip(operator.factors, groups, strict=True)):
+        numbers.append(tuple(range(len(factors), len(factors) + len(ranges))))
+        for number, (low, high) in enumerate(ranges):
+            name = factor.name if len(ranges) == 1 else f"{factor.name}/{number}"
+            axes = tuple(sorted(axis for a in range(low, high) for axis in cuts.get((f, a), ())))
+            if axes:
+                splits.append(Split(len(factors), axes, prod(atoms.factors[f][low:high])))
+            factors.append(replace(factor, name=name, extent=prod(local[f][low:high])))
+    return LocalFactors(
+        cuts, mesh, atoms.factors, local, groups, tuple(numbers), tuple(factors), tuple(splits)
+    )
+
+
+def _check_splits(
+    operator: Operator, atoms: OperatorAtoms, cuts: Mapping[FactorAtom, tuple[int, ...]]
+) -> None:
+    for f, position in cuts:
+        factor = operator.factors[f]
+        if factor.whole or position >= len(atoms.factors[f]):
+            raise ValueError(f"{operator.name}: factor {factor.name} cannot be split at atom {position}")
+        if factor.gathered and position:
+            raise ValueError(f"{operator.name}: an index counts whole rows; {factor.name} is split in them")
+
+
+def local_operand(
+    operand: Operand, entry: OperandAtoms, need: Cuts, stored: Stored, local: LocalFactors
+) -> Operand:
+    """The operand on one chip, read from the tensor as it is `stored`. need: the pieces it would like."""
+    form = stored.form
+    if stored.name == operand.tensor and form.is_whole and not local.cuts:
+        return operand
+    cuts = dict(form.cuts)
+    kept = tuple(atom for atom, axes in need if cuts.get(atom) == axes)
+    foreign = [atom for atom in cuts if atom not in kept and atom not in form.gathered]
+    if foreign:
+        raise ValueError(f"{operand.tensor} is cut along {foreign}, where a reader needs all of it")
+    served = {entry.along[atom] for atom in kept}
+    tails = tuple(_tail(axis, served, local) for axis in operand.axes)
+    view: View = operand.view
+    if any(tails) or not form.is_whole:
+        view = reading_view(form, view, kept, tails)
+    axes = tuple(n for axis in operand.axes for n in ((None,) if axis is None else local.numbers[axis]))
+    return Operand(stored.name, view, axes)
+
+
+def _tail(axis: int | None, served: set[FactorAtom | None], local: LocalFactors) -> Tail | None:
+    """What an operand does along the dimension of factor `axis`; `served` factor atoms are cut before."""
+    if axis is None:
+        return None
+    mine = {atom: axes for (f, atom), axes in local.cuts.items() if f == axis}
+    owned = tuple(
+        (atom, axes, mesh_ways(local.mesh, axes))
+        for atom, axes in sorted(mine.items())
+        if (axis, atom) not in served
+    )
+    ranges = local.groups[axis]
+    if not owned and len(ranges) == 1:
+        return None
+    whole = {atom for atom, _, _ in owned}
+    atoms = tuple(
+        (local.atoms if atom in whole else local.local)[axis][atom] for atom in range(len(local.atoms[axis]))
+    )
+    return Tail(atoms, owned, tuple(prod(local.local[axis][low:high]) for low, high in ranges))
+
+
+def tensor_groups(
+    operator: Operator, result: Result, entry: OperandAtoms, local: LocalFactors
+) -> set[TensorAtom]:
+    """The atoms of a result's tensor at whose front its dimensions are taken apart, as the factors are."""
+    found: set[TensorAtom] = set()
+    if len(local.factors) == len(operator.factors):
+        return found
+    places = {along: atom for atom, along in entry.along.items() if along is not None}
+    for axis in (axis for axis in result.axes if axis is not None):
+        for low, _ in local.groups[axis][1:]:
+            if (axis, low) not in places:
+                raise ValueError(f"{operator.name}: no atom of {result.tensor} starts where a piece does")
+            found.add(places[axis, low])
+    return found
+
+
+def groups_at(atoms: tuple[tuple[int, ...], ...], fronts: set[TensorAtom]) -> Groups:
+    """Dimensions taken apart at the front of certain atoms."""
+    if not fronts:
+        return whole_groups(atoms)
+    found = []
+    for d, extents in enumerate(atoms):
+        starts = sorted({0, *(position for dimension, position in fronts if dimension == d)})
+        found.append(tuple(zip(starts, [*starts[1:], len(extents)], strict=True)))
+    return tuple(found)
+
+
+def local_result(
+    operator: Operator,
+    result: Result,
+    entry: OperandAtoms,
+    written: Written,
+    local: LocalFactors,
+) -> Result:
+    """The result on one chip, as it is `written`.
+
+    Raises ValueError where the box is no box of a piece, or lies in several pieces.
+    """
+    form, groups = written.form, written.groups
+    if written.name == result.tensor and form.is_whole and not local.cuts:
+        return result
+    axes: list[int | None] = []
+    offsets: list[int] = []
+    only: list[tuple[int, int]] = []
+    for d, (axis, offset) in enumerate(zip(result.axes, result.offsets, strict=True)):
+        numbers = () if axis is None else local.numbers[axis]
+        count = len(groups[d])
+        if len(numbers) > count:
+            raise ValueError(f"{operator.name}: {result.tensor} is not taken apart as its factors are")
+        axes += [*[None] * (count - len(numbers)), *numbers]
+        owner = _owner_axes(d, entry, form, local)
+        if owner:
+            extent = 1 if axis is None else operator.factors[axis].extent
+            local_offset, where = _owned_offset(operator, form, d, (offset, extent), owner)
+            offsets.append(local_offset)
+            only += where
+        else:
+            offsets += _local_offsets(operator, form, d, offset, groups[d])
+    lead = form.lead
+    if lead:
+        axes, offsets = [None, *axes], [0, *offsets]
+    return Result(written.name, tuple(axes), tuple(offsets), result.value, lead, tuple(sorted(only)))
+
+
+def _owner_axes(dimension: int, entry: OperandAtoms, form: Form, local: LocalFactors) -> tuple[int, ...]:
+    """The mesh axes that cut a dimension along which the operator writes a box on one chip alone."""
+    for (d, position), axes in form.cuts:
+        along = entry.along.get((d, position))
+        if d == dimension and (along is None or local.cuts.get(along) != axes):
+            return axes
+    return ()
+
+
+def _owned_offset(
+    operator: Operator, form: Form, dimension: int, box: tuple[int, int], axes: tuple[int, ...]
+) -> tuple[int, list[tuple[int, int]]]:
+    """Offset in the piece of the chip that holds the box (offset, extent), and that chip's coordinates."""
+    offset, extent = box
+    cuts = [position for (d, position), _ in form.cuts if d == dimension]
+    part = prod(form.piece[dimension])
+    owner = offset // part
+    if cuts != [0] or (offset + extent - 1) // part != owner:
+        raise ValueError(f"{operator.name}: its rows [{offset}, {offset + extent}) lie in several pieces")
+    coordinates = np.unravel_index(owner, [form.mesh[axis] for axis in axes])
+    return offset - owner * part, [(a, int(c)) for a, c in zip(axes, coordinates, strict=True)]
+
+
+def _local_offsets(
+    operator: Operator, form: Form, dimension: int, offset: int, ranges: tuple[tuple[int, int], ...]
+) -> list[int]:
+    """`offset` in a chip's piece of a dimension, one number a group of atoms."""
+    cut = {position for (d, position), _ in form.cuts if d == dimension}
+    if offset == 0 or (not cut and len(ranges) == 1):
+        return [offset, *[0] * (len(ranges) - 1)]
+    whole, piece = form.atoms[dimension], form.piece[dimension]
+    digits = np.unravel_index(offset, whole)
+    if any(digits[position] for position in cut):
+        raise ValueError(f"{operator.name}: offset {offset} lies within the pieces of dimension {dimension}")
+    return [
+        int(np.ravel_multi_index(digits[low:high], piece[low:high])) if high > low else 0
+        for low, high in ranges
+    ]
+
+
+def local_body(
+    operator: Operator, local: LocalFactors, dtypes: Mapping[int, DType]
+) -> tuple[Instruction, ...]:
+    """The body over the chip's factors; dtypes: instructions whose value is stored in another type."""
+    if len(local.factors) == len(operator.factors) and not dtypes:
+        return operator.body
+    body = []
+    for number, instruction in enumerate(operator.body):
+        attributes = tuple(_attribute(operator, local, name, value) for name, value in instruction.attributes)
+        dtype = dtypes.get(number, instruction.dtype)
+        body.append(replace(instruction, dtype=dtype, attributes=attributes))
+    return tuple(body)
+
+
+_BY_AXIS = frozenset({
+    "ArgMax", "ArgMin", "Copy", "CumSum", "Gather", "GatherElements", "ScatterElements", "TopKIndices",
+    "TopKValues",
+})  # fmt: skip
+"""Instructions that know the dimensions of operand 0 by attribute `axis` alone."""
+
+
+def _attribute(operator: Operator, local: LocalFactors, name: str, value: Attribute) -> tuple[str, Attribute]:
+    """An attribute that counts factors or dimensions, over the chip's factors."""
+    if name == "factors":
+        chosen = value if isinstance(value, tuple) else (value,)
+        return name, tuple(n for f in chosen for n in local.numbers[int(f)])
+    if operator.unit is not Unit.MEMORY:
+        return name, value
+    unknown = sorted({instruction.opcode for instruction in operator.body} - _BY_AXIS)
+    if unknown:
+        raise ValueError(f"{operator.name}: the dimensions of {', '.join(unknown)} cannot be taken apart")
+    if name != "axis" or not isinstance(value, int):
+        return name, value
+    axes = operator.operands[0].axes
+    return name, sum(1 if f is None else len(local.numbers[f]) for f in axes[: value % len(axes)])
