@@ -4,13 +4,14 @@ Only references and shapes are checked here: a file that passes describes *some*
 plan is right is the simulator's verdict, fault by fault.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from math import prod
 
 import numpy as np
 
-from .graph import Graph, Operand, Operator, Output, Result, Unit
+from .graph import Graph, Operand, Operator, Output, Result, Tensor, Unit
+from .mesh import Exchange, ExchangeKind
 from .plan import Plan, Stage
 from .target import Target
 from .types import Shape
@@ -84,14 +85,65 @@ def _graph(graph: Graph) -> Iterator[str]:
             0 <= rows[0] < len(tensor.shape) and 0 <= rows[1] <= tensor.shape[rows[0]]
         ):
             yield f"tensor {name} has resident rows {rows} outside its shape {tensor.shape}"
+        yield from (f"tensor {name}: {problem}" for problem in _sharding(tensor))
     named = chain(graph.inputs, (o.tensor for o in graph.outputs), (s.tensor for s in graph.states))
     for name in named:
         if name not in graph.tensors:
             yield f"tensor {name} does not exist"
     for operator in graph.operators:
         yield from _operator(operator, graph)
+    yield from _exchanges(graph)
     for output in graph.outputs:
         yield from _view_of(output, graph)
+
+
+def _sharding(tensor: Tensor) -> Iterator[str]:
+    """Whole, atoms and cuts of a sharded tensor must be about the same elements."""
+    sharding = tensor.sharding
+    if sharding is None:
+        return
+    shapes = (sharding.shape, sharding.atoms)
+    if any(len(shape) > MOST_AXES or min(shape, default=1) < 1 for shape in shapes):
+        yield f"its sharding has the shape {sharding.shape} in the atoms {sharding.atoms}"
+    elif prod(sharding.shape) != prod(sharding.atoms) or prod(sharding.shape) > MOST_ELEMENTS:
+        yield f"the atoms {sharding.atoms} are not the elements of the shape {sharding.shape}"
+    dimensions = [cut.dimension for cut in sharding.cuts]
+    if len(set(dimensions)) != len(dimensions) or any(not 0 <= d < len(sharding.atoms) for d in dimensions):
+        yield f"its cuts of the dimensions {dimensions} are not those of the atoms {sharding.atoms}"
+    if not all(cut.axes for cut in sharding.cuts) or not _distinct(
+        [a for c in sharding.cuts for a in c.axes]
+    ):
+        yield "its cuts do not have distinct mesh axes"
+
+
+def _distinct(axes: Sequence[int]) -> bool:
+    """Whether `axes` could be axes of a mesh; which mesh it is depends on the stage."""
+    return len(set(axes)) == len(axes) and min(axes, default=0) >= 0
+
+
+def _exchanges(graph: Graph) -> Iterator[str]:
+    moves = {e.target: e.source for e in graph.exchanges if e.kind is not ExchangeKind.GATHER}
+    if len({exchange.target for exchange in graph.exchanges}) < len(graph.exchanges):
+        yield "two exchanges have one target"
+    for exchange in graph.exchanges:
+        if (problem := _exchange_problem(exchange, graph)) is not None:
+            yield f"the {exchange.kind.value} into {exchange.target}: {problem}"
+    for target in moves:
+        source, steps = target, 0
+        while source in moves and steps <= len(moves):
+            source, steps = moves[source], steps + 1
+        if steps > len(moves):
+            yield f"the exchange into {target} moves in a circle"
+
+
+def _exchange_problem(exchange: Exchange, graph: Graph) -> str | None:
+    needed = [exchange.target]
+    if exchange.kind is not ExchangeKind.GATHER:
+        needed.append(exchange.source)
+    for name in needed:
+        if name not in graph.tensors:
+            return f"tensor {name} does not exist"
+    return None if exchange.axes and _distinct(exchange.axes) else f"it has the mesh axes {exchange.axes}"
 
 
 def _operator(operator: Operator, graph: Graph) -> Iterator[str]:
@@ -102,6 +154,13 @@ def _operator(operator: Operator, graph: Graph) -> Iterator[str]:
         yield f"{where} has a factor without iterations"
     if operator.unit is Unit.MATRIX and (problem := _product_problem(operator)):
         yield f"{where} is on the matrix unit {problem}"
+    for split in operator.splits:
+        if not (0 <= split.factor < len(operator.factors) and 1 <= split.extent <= MOST_ELEMENTS):
+            yield f"{where} splits {split.extent} iterations of factor {split.factor}"
+        elif not split.axes or not _distinct(split.axes):
+            yield f"{where} splits a factor over the mesh axes {split.axes}"
+    if not _distinct([split.factor for split in operator.splits]):
+        yield f"{where} splits a factor twice"
     for position, instruction in enumerate(operator.body):
         known = len(operator.operands) + position
         if any(not 0 <= value < known for value in instruction.inputs):
@@ -168,7 +227,7 @@ def _arguments_fit(step: ViewStep, shape: Shape) -> bool:
                 return False
             return (size - 1) * dilation < shape[axis]
         case Own(axis=axis, ways=ways, axes=axes):
-            return 0 <= axis < len(shape) and ways >= 1 and bool(axes) and min(axes) >= 0
+            return 0 <= axis < len(shape) and ways >= 1 and bool(axes) and _distinct(axes)
     return True
 
 
@@ -199,6 +258,12 @@ def _result(result: Result, operator: Operator, graph: Graph) -> Iterator[str]:
     ):
         yield f"result {result.tensor} of shape {shape} has the axes {result.axes}"
         return
+    if result.own and not (_distinct(result.own) and result.axes and result.axes[0] is None):
+        yield f"result {result.tensor}: its dimension 0 is no piece of the mesh axes {result.own}"
+    if result.own and result.offsets[:1] != (0,):
+        yield f"result {result.tensor}: a chip's own piece has an offset"
+    if any(axis < 0 or coordinate < 0 for axis, coordinate in result.only):
+        yield f"result {result.tensor} is written by the chips {result.only}"
     box = [1 if axis is None else operator.factors[axis].extent for axis in result.axes]
     if any(o < 0 or o + b > e for o, b, e in zip(result.offsets, box, shape, strict=True)):
         yield f"result {result.tensor}: a box of {box} at {result.offsets} is outside {shape}"
@@ -238,6 +303,8 @@ def _stage(stage: Stage, plan: Plan) -> Iterator[str]:
         yield "a chip does not exist"
     if prod(stage.mesh) != len(stage.chips):
         yield f"the mesh {stage.mesh} does not hold {len(stage.chips)} chips"
+    if not stage.mesh or min(stage.mesh) < 1 or len(stage.mesh) > MOST_AXES:
+        yield f"the mesh {stage.mesh} has no extents of at least 1"
     if _outside(np.array(program.operators, dtype=np.int64), len(plan.graph.operators)):
         yield "an operator does not exist"
     if len(program.tilings) != len(program.operators):

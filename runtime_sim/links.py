@@ -24,6 +24,13 @@ def check_ranges(timeline: Timeline) -> Iterator[Fault]:
             timeline, row, f"carries elements {transfers.first[row]}..{transfers.last[row]} of "
             f"{sizes[row]} from chip {transfers.source[row]} to chip {transfers.destination[row]}",
         )  # fmt: skip
+    room = _tensor_column(timeline.plan, "elements")[transfers.into]
+    for row in first_rows((transfers.at < 0) | (transfers.at + transfers.last - transfers.first > room)):
+        into = timeline.plan.tensor_names[transfers.into[row]]
+        yield _transfer_fault(
+            timeline, row, f"puts {transfers.last[row] - transfers.first[row]} elements at "
+            f"{transfers.at[row]} of {into}, which has {room[row]}",
+        )  # fmt: skip
     keys = (transfers.first, transfers.tensor, transfers.destination, transfers.source, transfers.start)
     order = np.lexsort(keys)
     for row in first_rows(order != np.arange(len(order))):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,75 +13,105 @@ from .faults import Fault, first_rows
 from .steady_state import Rhythm, user_rhythm
 from .timeline import Timeline
 
-Place = tuple[int, int]
-"""A chip, and a tensor by its position in `Plan.tensor_names`."""
+_NOT_WRITTEN = np.iinfo(np.int64).max
+
+
+class _Uses(NamedTuple):
+    """One row a touch of a tensor on a group: key of the place, cycle in which writing begins
+    (_NOT_WRITTEN: it is read), cycle in which the touch ends."""
+
+    key: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
 
 
 class MemoryUse:
-    """When tiles and transfers touch each tensor on each chip, derived from the plan's columns."""
+    """When tiles and transfers touch each tensor on each group of chips, derived from the plan's
+    columns. A place is the first chip of a group and a tensor, by its position in
+    `Plan.tensor_names`; its key is chip x tensors + tensor."""
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
-        self.rows = {
-            (int(chip), int(tensor)): row
-            for row, (chip, tensor) in enumerate(
-                zip(timeline.plan.buffers.chip, timeline.plan.buffers.tensor, strict=True)
-            )
-        }
-        self.users: dict[Place, str] = {}
-        """Who touches a tensor there, in words: the first one in the order of the plan."""
-        self.first_write: dict[Place, int] = {}
-        self.last_use: dict[Place, int] = {}
-        self._note_tiles()
-        self._note_transfers()
-        self._note_inputs()
+        buffers = timeline.plan.buffers
+        self.buffer_keys = self.key(buffers.chip, buffers.tensor)
+        self.rows = {key: row for row, key in enumerate(self.buffer_keys.tolist())}
+        parts = [self._by_tiles(), self._by_transfers(), self._by_the_host()]
+        uses = _Uses(*[np.concatenate(columns) for columns in zip(*parts, strict=True)])
+        self.keys, which = np.unique(uses.key, return_inverse=True)
+        """Keys of the places that are touched, ascending."""
+        self.first_write = np.full(len(self.keys), _NOT_WRITTEN)
+        self.last_use = np.full(len(self.keys), -_NOT_WRITTEN)
+        np.minimum.at(self.first_write, which.ravel(), uses.begins)
+        np.maximum.at(self.last_use, which.ravel(), uses.ends)
 
     @cached_property
     def positions(self) -> dict[str, int]:
         return {name: position for position, name in enumerate(self.timeline.plan.tensor_names)}
 
-    def _note_tiles(self) -> None:
+    def key(self, chip: np.ndarray, tensor: np.ndarray) -> np.ndarray:
+        return np.asarray(chip.astype(np.int64) * len(self.timeline.plan.tensor_names) + tensor)
+
+    def last_use_of(self, row: int) -> int | None:
+        """End of the last touch of a buffer's tensor; None if nobody touches it."""
+        key = int(self.buffer_keys[row])
+        place = int(np.searchsorted(self.keys, key))
+        found = place < len(self.keys) and self.keys[place] == key
+        return int(self.last_use[place]) if found else None
+
+    def _by_tiles(self) -> _Uses:
         timeline = self.timeline
         table = timeline.tiles
         if not timeline.runs:
-            return
+            return _Uses(*np.zeros((3, 0), dtype=np.int64))
         heads = [run.first for run in timeline.runs]
         starts = np.minimum.reduceat(table.start, heads).tolist()
         ends = np.maximum.reduceat(table.start + table.occupancy, heads).tolist()
         ready = np.maximum.reduceat(table.ready, heads).tolist()
+        rows: list[tuple[int, int, int]] = []
         for number, run in enumerate(timeline.runs):
             operator = timeline.operator(run)
-            for operand in operator.operands:
-                self._note((run.chip, self.positions[operand.tensor]), operator.name, None, ends[number])
-            for result in operator.results:
-                place = (run.chip, self.positions[result.tensor])
-                self._note(place, operator.name, starts[number], ready[number])
+            base = run.chip * len(self.positions)
+            read = [base + self.positions[operand.tensor] for operand in operator.operands]
+            written = [base + self.positions[result.tensor] for result in operator.results]
+            rows += [(key, _NOT_WRITTEN, ends[number]) for key in read]
+            rows += [(key, starts[number], ready[number]) for key in written]
+        return _Uses(*np.array(rows, dtype=np.int64).reshape(-1, 3).T)
 
-    def _note_transfers(self) -> None:
+    def _by_transfers(self) -> _Uses:
         timeline = self.timeline
-        transfers = timeline.plan.transfers
-        columns = (
-            transfers.source, transfers.destination, transfers.tensor, timeline.sent,
-            timeline.first_arrival, timeline.arrival,
-        )  # fmt: skip
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        for row, (source, destination, tensor, sent, begins, arrives) in enumerate(rows):
-            self._note((source, tensor), f"transfer {row}", None, sent)
-            self._note((destination, tensor), f"transfer {row}", begins, arrives)
+        transfers, head = timeline.plan.transfers, timeline.groups.head
+        sent = self.key(head[transfers.source], transfers.tensor)
+        brought = self.key(head[transfers.destination], transfers.into)
+        never = np.full(len(sent), _NOT_WRITTEN)
+        return _Uses(
+            np.concatenate([sent, brought]),
+            np.concatenate([never, timeline.first_arrival]),
+            np.concatenate([timeline.sent, timeline.arrival]),
+        )
 
-    def _note_inputs(self) -> None:
+    def _by_the_host(self) -> _Uses:
         """The host writes a micro-batch's inputs in its first cycle, but where they come over links."""
-        transfers = self.timeline.plan.transfers
-        brought = set(zip(transfers.destination.tolist(), transfers.tensor.tolist(), strict=True))
-        for place, row in self.rows.items():
-            if self.role(row) is Role.INPUT and place not in brought:
-                self._note(place, "the host", 0, 0)
+        plan, head = self.timeline.plan, self.timeline.groups.head
+        brought = self.key(head[plan.transfers.destination], plan.transfers.into)
+        names = plan.tensor_names
+        is_input = np.array([plan.graph.tensors[name].role is Role.INPUT for name in names], dtype=bool)
+        given = self.buffer_keys[is_input[plan.buffers.tensor] & ~np.isin(self.buffer_keys, brought)]
+        return _Uses(given, *np.zeros((2, len(given)), dtype=np.int64))
 
-    def _note(self, place: Place, user: str, written: int | None, used: int) -> None:
-        self.users.setdefault(place, user)
-        self.last_use[place] = max(used, self.last_use.get(place, used))
-        if written is not None:
-            self.first_write[place] = min(written, self.first_write.get(place, written))
+    def user(self, key: int) -> str:
+        """Who touches a place, in words: the first one in the order of the plan."""
+        timeline = self.timeline
+        chip, tensor = divmod(key, len(self.positions))
+        name, transfers = timeline.plan.tensor_names[tensor], timeline.plan.transfers
+        for run in timeline.runs:
+            operator = timeline.operator(run)
+            touched = {o.tensor for o in operator.operands} | {r.tensor for r in operator.results}
+            if run.chip == chip and name in touched:
+                return operator.name
+        head = timeline.groups.head
+        touches = (head[transfers.source] == chip) & (transfers.tensor == tensor)
+        touches |= (head[transfers.destination] == chip) & (transfers.into == tensor)
+        return f"transfer {int(touches.argmax())}"
 
     def fault(self, name: str, row: int, problem: str, expected: int | None = None,
               found: int | None = None, cycle: int | None = None) -> Fault:  # fmt: skip
@@ -91,29 +122,25 @@ class MemoryUse:
         message = f"the buffer of {tensor} on chip {chip} at address {buffers.address[row]} {problem}"
         return Fault(name, message, chip=chip, cycle=cycle, tensor=tensor, expected=expected, found=found)
 
-    def role(self, row: int) -> Role:
-        plan = self.timeline.plan
-        return plan.graph.tensors[plan.tensor_names[plan.buffers.tensor[row]]].role
-
 
 def check_presence(use: MemoryUse) -> Iterator[Fault]:
     """buffer_missing, weight_not_resident, duplicate_buffer: one buffer for a tensor that a chip uses."""
     plan = use.timeline.plan
-    for (chip, tensor), user in sorted(use.users.items()):
-        if (chip, tensor) not in use.rows:
-            name = plan.tensor_names[tensor]
-            is_weight = plan.graph.tensors[name].role is Role.WEIGHT
-            message = f"{user} uses {name} on chip {chip}, which has no buffer for it"
-            fault_name = "weight_not_resident" if is_weight else "buffer_missing"
-            yield Fault(fault_name, message, chip=chip, tensor=name)
+    for place in first_rows(~np.isin(use.keys, use.buffer_keys)):
+        key = int(use.keys[place])
+        chip, tensor = divmod(key, len(plan.tensor_names))
+        name = plan.tensor_names[tensor]
+        is_weight = plan.graph.tensors[name].role is Role.WEIGHT
+        message = f"{use.user(key)} uses {name} on chip {chip}, which has no buffer for it"
+        fault_name = "weight_not_resident" if is_weight else "buffer_missing"
+        yield Fault(fault_name, message, chip=chip, tensor=name)
     keys = np.column_stack([plan.buffers.chip, plan.buffers.address, plan.buffers.tensor]).astype(np.int64)
     order = np.lexsort(keys.T[::-1])
     for row in first_rows(order != np.arange(len(order))):
         yield use.fault("buffer_order", row, "is out of the order (chip, address, tensor)")
     if len(use.rows) != len(plan.buffers.tensor):
-        places = zip(plan.buffers.chip.tolist(), plan.buffers.tensor.tolist(), strict=True)
-        for row, place in enumerate(places):
-            if use.rows[place] != row:
+        for row, key in enumerate(use.buffer_keys.tolist()):
+            if use.rows[key] != row:
                 yield use.fault("duplicate_buffer", row, "is not the only one of that tensor there")
 
 
@@ -149,52 +176,56 @@ def highest_bytes(use: MemoryUse) -> np.ndarray:
 
 def check_lifetimes(use: MemoryUse) -> Iterator[Fault]:
     """buffer_lifetime, copies_too_few, weight_not_resident, state_copies."""
-    plan = use.timeline.plan
-    columns = (
-        plan.buffers.chip,
-        plan.buffers.tensor,
-        plan.buffers.birth,
-        plan.buffers.death,
-        plan.buffers.copies,
+    plan, buffers = use.timeline.plan, use.timeline.plan.buffers
+    roles = [plan.graph.tensors[name].role for name in plan.tensor_names]
+    weights, states = (
+        np.array([role is kind for role in roles], dtype=bool)[buffers.tensor]
+        for kind in (Role.WEIGHT, Role.STATE)
     )
-    for row, (chip, tensor, birth, death, copies) in enumerate(
-        zip(*(c.tolist() for c in columns), strict=True)
-    ):
-        role = use.role(row)
-        if role is Role.WEIGHT:
-            if (birth, death) != (0, -1):
-                problem = f"is a weight's and must live for ever (0, -1), found ({birth}, {death})"
-                yield use.fault("weight_not_resident", row, problem, -1, death)
-        elif role is Role.STATE:
-            if copies < plan.users or death != -1:
-                problem = f"is a state's and needs a copy for each of {plan.users} users, for ever"
-                yield use.fault("state_copies", row, problem, plan.users, copies)
+    for row in first_rows(weights & ((buffers.birth != 0) | (buffers.death != -1))):
+        birth, death = int(buffers.birth[row]), int(buffers.death[row])
+        problem = f"is a weight's and must live for ever (0, -1), found ({birth}, {death})"
+        yield use.fault("weight_not_resident", row, problem, -1, death)
+    for row in first_rows(states & ((buffers.copies < plan.users) | (buffers.death != -1))):
+        problem = f"is a state's and needs a copy for each of {plan.users} users, for ever"
+        yield use.fault("state_copies", row, problem, plan.users, int(buffers.copies[row]))
+    # A buffer that nobody touches holds nothing.
+    touched = np.flatnonzero(~weights & ~states & np.isin(use.buffer_keys, use.keys))
+    yield from _check_lives(use, touched, np.searchsorted(use.keys, use.buffer_keys[touched]))
+    yield from _check_copies(use, touched)
+
+
+def _check_lives(use: MemoryUse, rows: np.ndarray, places: np.ndarray) -> Iterator[Fault]:
+    """buffer_lifetime: the buffers `rows`, whose tensors are touched at `places`, live that long."""
+    buffers = use.timeline.plan.buffers
+    written, used = use.first_write[places], use.last_use[places]
+    birth, death = buffers.birth[rows], buffers.death[rows]
+    dies = death != -1
+    for number in first_rows(dies & ((written < birth) | (used > death))):
+        row, cycle = int(rows[number]), int(written[number])
+        if cycle < int(birth[number]):
+            problem = f"is written at cycle {cycle}, before its birth at {birth[number]}"
+            limit = int(birth[number])
         else:
-            yield from _check_lifetime(use, row, (chip, tensor), (birth, death, copies))
+            cycle, limit = int(used[number]), int(death[number])
+            problem = f"is in use until cycle {cycle}, after its death at {limit}"
+        yield use.fault("buffer_lifetime", row, problem, limit, cycle, cycle=cycle)
 
 
-def _check_lifetime(use: MemoryUse, row: int, place: Place, life: tuple[int, int, int]) -> Iterator[Fault]:
-    birth, death, copies = life
-    if place not in use.users:
-        return
-    written = use.first_write.get(place, birth)
-    used = use.last_use[place]
-    if death == -1:
-        birth, death = 0, -1
-    elif written < birth:
-        problem = f"is written at cycle {written}, before its birth at {birth}"
-        yield use.fault("buffer_lifetime", row, problem, birth, written, cycle=written)
-    elif used > death:
-        problem = f"is in use until cycle {used}, after its death at {death}"
-        yield use.fault("buffer_lifetime", row, problem, death, used, cycle=used)
-    interval = use.timeline.interval
-    if death == -1 or death - birth > copies * interval:
+def _check_copies(use: MemoryUse, rows: np.ndarray) -> Iterator[Fault]:
+    """copies_too_few: no buffer of `rows` outlives the rotation of its copies."""
+    buffers, interval = use.timeline.plan.buffers, use.timeline.interval
+    death = buffers.death[rows]
+    birth = np.where(death == -1, 0, buffers.birth[rows])
+    served = buffers.copies[rows].astype(np.int64) * interval
+    for number in first_rows((death == -1) | (death - birth > served)):
+        row, (first, last) = int(rows[number]), (int(birth[number]), int(death[number]))
         problem = (
-            f"lives for cycles {birth}..{death}: {copies} copies serve {copies * interval} cycles when a "
-            f"micro-batch starts every {interval}"
+            f"lives for cycles {first}..{last}: {buffers.copies[row]} copies serve {served[number]} cycles "
+            f"when a micro-batch starts every {interval}"
         )
-        needed = None if death == -1 else -(-(death - birth) // interval)
-        yield use.fault("copies_too_few", row, problem, needed, copies, cycle=birth)
+        needed = None if last == -1 else -(-(last - first) // interval)
+        yield use.fault("copies_too_few", row, problem, needed, int(buffers.copies[row]), cycle=first)
 
 
 def check_sharing(use: MemoryUse) -> Iterator[Fault]:

@@ -1,14 +1,15 @@
-"""Is every output whole on some chip by the stated latency, and still there when the host reads it?
+"""Is every output whole on some stage by the stated latency, and still there when the host reads it?
 
 The host reads the outputs of a micro-batch in the last cycle of it, at the latency that the plan
-states, from one chip for each output. So that chip must have all of the output by then, and its
-buffer may not die before.
+states, from one group of chips for each output: from any chip of it, or, where each holds a piece,
+from all. So these chips must have all of the output by then, and its buffers may not die before.
 """
 
 from collections.abc import Iterator
+from math import prod
 from typing import NamedTuple
 
-from chiplan.ir import Output, Role, Slice, apply_view
+from chiplan.ir import Output, Role, Slice, apply_view, assemble
 
 from .faults import Fault
 from .memory_map import MemoryUse
@@ -18,8 +19,9 @@ from .timeline import Timeline
 
 
 class OutputPlaces(NamedTuple):
-    """A model output, or the rows that the run appends to a state. `whole`: by chip, the cycle in
-    which the last element is in its SRAM; chips that never have all of it are left out."""
+    """A model output, or the rows that the run appends to a state. `whole`: by the first chip of each
+    group, the cycle in which the last element is in the SRAM of all its chips; groups that never have
+    all of it are left out."""
 
     output: Output
     role: Role
@@ -27,7 +29,7 @@ class OutputPlaces(NamedTuple):
 
     @property
     def finish(self) -> int | None:
-        """First cycle in which a chip has all of it; None when none ever does. A constant is not
+        """First cycle in which a group has all of it; None when none ever does. A constant is not
         read from a chip."""
         return 0 if self.role is Role.WEIGHT else min(self.whole.values(), default=None)
 
@@ -50,21 +52,31 @@ def _appended(timeline: Timeline) -> Iterator[Output]:
 
 
 def _places(timeline: Timeline, readiness: Readiness, output: Output) -> OutputPlaces:
-    role = timeline.graph.tensors[output.tensor].role
+    tensor = timeline.graph.tensors[output.tensor]
     whole: dict[int, int] = {}
-    if role is not Role.WEIGHT:
+    if tensor.role is not Role.WEIGHT:
         buffers = timeline.plan.buffers
         position = timeline.plan.tensor_names.index(output.tensor)
         for chip in sorted(set(buffers.chip[buffers.tensor == position].tolist())):
-            cycles = readiness.times((chip, output.tensor))
-            last = int(constant_axes_dropped(apply_view(output.view, cycles)).max())
+            last = _finish(timeline, readiness, output, int(timeline.groups.stage[chip]))
             if last != readiness.never:
                 whole[chip] = last
-    return OutputPlaces(output, role, whole)
+    return OutputPlaces(output, tensor.role, whole)
+
+
+def _finish(timeline: Timeline, readiness: Readiness, output: Output, stage: int) -> int:
+    """Cycle in which all chips of a stage have all of an output, or all of their pieces."""
+    cycles = readiness.at((stage, output.tensor)).latest()
+    sharding = timeline.graph.tensors[output.tensor].sharding
+    # The rows appended to a state are seen on each chip's piece; what the model gives is seen whole.
+    if sharding is not None and output in timeline.graph.outputs:
+        mesh = timeline.groups.mesh(stage)
+        cycles = assemble([cycles] * prod(mesh), sharding, mesh)
+    return int(constant_axes_dropped(apply_view(output.view, cycles)).max())
 
 
 def check_outputs(places: tuple[OutputPlaces, ...], stated: int) -> Iterator[Fault]:
-    """missing_output, wrong_latency: a chip has all of every output by the cycle that the plan states."""
+    """missing_output, wrong_latency: a group has all of every output by the cycle that the plan states."""
     for place in places:
         name, cycle = place.output.name, place.finish
         if cycle is None:
@@ -80,13 +92,15 @@ def check_holds(places: tuple[OutputPlaces, ...], use: MemoryUse, stated: int) -
     buffers = use.timeline.plan.buffers
     for place in places:
         tensor = use.positions[place.output.tensor]
-        rows = [use.rows[chip, tensor] for chip, cycle in place.whole.items() if cycle <= stated]
+        chips = [chip for chip, cycle in place.whole.items() if cycle <= stated]
+        rows = [use.rows[chip * len(use.positions) + tensor] for chip in chips]
         if not rows or any(buffers.death[row] == -1 for row in rows):
             continue
         row = max(rows, key=lambda row: int(buffers.death[row]))
         death = int(buffers.death[row])
         # A buffer that dies before its last use is a fault of its own.
-        if death < stated and use.last_use.get((int(buffers.chip[row]), tensor), death) <= death:
+        last = use.last_use_of(row)
+        if death < stated and (last is None or last <= death):
             problem = (
                 f"dies at cycle {death}, but the host reads output {place.output.name} at {stated}, and no "
                 "other chip that has all of it keeps it longer"

@@ -1,41 +1,33 @@
-"""Is everything that is read or sent in the chip's SRAM by then?
+"""When every element of a tensor is in the SRAM of each chip of a stage.
 
-Ready times follow from the tiles that write and the transfers that arrive, not from what is read, so
-every tensor of every chip is examined on its own: its ready times are built, its readers and
-senders are held against them, and the array is dropped.
+Ready times follow from the tiles that write and the transfers that arrive. What the chips of a group
+write, they write in the same cycles; what differs is which piece is a chip's own, and what arrives.
+So arrivals are held a chip and *cell*, a run of elements between two bounds of transfers or pieces,
+and the array with the tensor's shape is made once for all chips.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
 
-from chiplan.ir import Result, Role, Tensor, Unit, apply_view
+from chiplan.ir import MeshPlace, Result, Role, mesh_ways
 
-from .faults import Fault, first_rows
-from .ready_times import (
-    arrived,
-    operand_needs,
-    range_maxima,
-    result_grid,
-    spread,
-)
-from .tiles import tile_fault
+from .groups import Place
+from .ready_times import cell_edges, cell_minima, range_maxima, result_grid, spread, spread_cells
 from .timeline import OperatorRun, Timeline
 
-Place = tuple[int, str]
-"""A tensor on a chip."""
+Writer = tuple[OperatorRun, Result]
 
 
 class Readiness:
-    """Ready times of every tensor on every chip, made on demand.
+    """Ready times of every tensor on every stage, made on demand.
 
     `never` stands for an element that neither a tile writes nor a transfer brings.
     """
 
     def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
+        self.timeline = timeline
         last = max(
             int(timeline.tiles.ready.max(initial=0)),
             int(timeline.arrival.max(initial=0)),
@@ -43,168 +35,190 @@ class Readiness:
         kind = np.int32 if last < np.iinfo(np.int32).max else np.int64
         self.dtype = np.dtype(kind)
         self.never = int(np.iinfo(kind).max)
-        self._ready = timeline.tiles.ready.astype(self.dtype)
+        self.ready = timeline.tiles.ready.astype(self.dtype)
 
     @cached_property
-    def writers(self) -> dict[Place, list[tuple[OperatorRun, Result]]]:
+    def writers(self) -> dict[Place, list[Writer]]:
         writers = defaultdict(list)
-        for run in self._timeline.runs:
-            for result in self._timeline.operator(run).results:
-                writers[run.chip, result.tensor].append((run, result))
+        for run in self.timeline.runs:
+            for result in self.timeline.operator(run).results:
+                writers[run.stage, result.tensor].append((run, result))
         return writers
 
     @cached_property
     def readers(self) -> dict[Place, list[tuple[OperatorRun, int]]]:
-        """Runs and operand positions that read a tensor on a chip."""
+        """Runs and operand positions that read a tensor on a stage."""
         readers = defaultdict(list)
-        for run in self._timeline.runs:
-            for position, operand in enumerate(self._timeline.operator(run).operands):
-                readers[run.chip, operand.tensor].append((run, position))
+        for run in self.timeline.runs:
+            for position, operand in enumerate(self.timeline.operator(run).operands):
+                readers[run.stage, operand.tensor].append((run, position))
         return readers
 
-    @cached_property
-    def sends(self) -> dict[Place, np.ndarray]:
-        """Rows of the transfers that leave with a tensor from a chip."""
-        return self._transfers_by(self._timeline.plan.transfers.source)
+    def at(self, place: Place) -> "ReadyTimes":
+        return ReadyTimes(self, place)
+
+
+class ReadyTimes:
+    """Ready times of one tensor on the chips of one stage."""
+
+    def __init__(self, readiness: Readiness, place: Place) -> None:
+        self._readiness = readiness
+        stage, name = place
+        groups = readiness.timeline.groups
+        self._tensor = readiness.timeline.graph.tensors[name]
+        self.places = groups.places[stage]
+        self._writers = readiness.writers.get(place, [])
+        none = np.zeros(0, dtype=np.int64)
+        self._rows, self._sends = groups.arrivals.get(place, none), groups.sends.get(place, none)
+        # An input comes from the host, but where it comes over links.
+        role = self._tensor.role
+        self._given = role is Role.WEIGHT or (role is Role.INPUT and not len(self._rows))
+
+    def latest(self) -> np.ndarray:
+        """Cycle in which every element is there on all chips, with the tensor's shape."""
+        if self._given:
+            return np.broadcast_to(np.zeros((), self._readiness.dtype), self._tensor.shape)
+        if self._irregular:
+            return np.asarray(np.maximum.reduce([self.on(rank) for rank in range(len(self.places))]))
+        written = self._written
+        if not self._own and not len(self._rows):
+            return written
+        shape = self._tensor.shape
+        at_owner, elsewhere = self._arrivals_by_owner()
+        cycles: np.ndarray = written
+        if at_owner.min() < self._readiness.never:
+            cycles = np.minimum(written, spread_cells(at_owner, self._edges).reshape(shape))
+        if self._own:
+            cycles = np.maximum(cycles, spread_cells(elsewhere, self._edges).reshape(shape))
+        return cycles
+
+    def on(self, rank: int) -> np.ndarray:
+        """Cycle in which every element is there on one chip, with the tensor's shape."""
+        if self._given:
+            return self.latest()
+        written = self._produced(self.places[rank])
+        if not len(self._rows):
+            return written
+        brought = spread_cells(self._arrived[rank], self._edges).reshape(self._tensor.shape)
+        return np.asarray(np.minimum(written, brought))
+
+    def sendable(self) -> np.ndarray:
+        """Cycle in which what each transfer of `Groups.sends` carries is there on the chip that it
+        leaves from."""
+        transfers, rows = self._readiness.timeline.plan.transfers, self._sends
+        if self._given:
+            return np.zeros(len(rows), dtype=self._readiness.dtype)
+        cells = self._arrived.shape[1]
+        if self._irregular:
+            there = np.stack([self._latest_in_cells(self.on(rank)) for rank in range(len(self.places))])
+        else:
+            written = self._latest_in_cells(self._written)
+            there = np.minimum(np.where(self._writes_cell, written, self._readiness.never), self._arrived)
+        base = self._readiness.timeline.groups.ends.source_rank[rows] * cells
+        low, high = (np.searchsorted(self._edges, c[rows]) for c in (transfers.first, transfers.last))
+        return range_maxima(np.asarray(there).ravel(), base + low, base + high)
 
     @cached_property
-    def arrivals(self) -> dict[Place, np.ndarray]:
-        """Rows of the transfers that bring a tensor to a chip."""
-        return self._transfers_by(self._timeline.plan.transfers.destination)
+    def _own(self) -> tuple[int, ...]:
+        """Mesh axes along which each chip writes its own piece; empty where all write the same."""
+        return self._writers[0][1].own if self._writers else ()
 
-    def _transfers_by(self, chips: np.ndarray) -> dict[Place, np.ndarray]:
-        plan = self._timeline.plan
-        order = np.lexsort((plan.transfers.tensor, chips))
-        keys = np.column_stack([chips, plan.transfers.tensor])[order]
-        cuts = np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1)) + 1
-        groups = np.split(order, cuts) if len(order) else []
-        return {
-            (int(chips[rows[0]]), plan.tensor_names[plan.transfers.tensor[rows[0]]]): rows for rows in groups
-        }
+    @cached_property
+    def _irregular(self) -> bool:
+        """Whether chips write what no pattern here describes, so that each is looked at alone."""
+        owns = {result.own for _, result in self._writers}
+        writing = {result.only for _, result in self._writers}
+        # A state's rows are resident where they are not appended: to wait for them is safe.
+        alike = len(writing) <= 1 if self._tensor.role is Role.STATE else writing <= {()}
+        return len(owns) > 1 or not alike
 
-    def times(self, place: Place) -> np.ndarray:
-        """Ready cycle of every element of a tensor on a chip, with the tensor's shape."""
-        tensor = self._timeline.graph.tensors[place[1]]
-        # An input comes from the host, but on a chip that gets it over links.
-        if tensor.role is Role.WEIGHT or (tensor.role is Role.INPUT and place not in self.arrivals):
-            return np.broadcast_to(np.zeros((), self.dtype), tensor.shape)
-        produced = self.produced(place)
-        rows = self.arrivals.get(place)
-        if rows is None:
-            return produced
-        transfers = self._timeline.plan.transfers
-        cycles = arrived(
-            transfers.first[rows], transfers.last[rows], self._timeline.arrival[rows],
-            tensor.elements, self.never, self.dtype,
-        ).reshape(tensor.shape)  # fmt: skip
-        return np.minimum(cycles, produced) if place in self.writers or tensor.role is Role.STATE else cycles
+    @cached_property
+    def _edges(self) -> np.ndarray:
+        """Bounds of the cells: everything that arrives, leaves or is a chip's own consists of whole ones."""
+        transfers = self._readiness.timeline.plan.transfers
+        bounds = [transfers.first[self._sends], transfers.last[self._sends], *self._ranges]
+        if self._own:
+            bounds.append(np.arange(0, self._tensor.elements, self._piece_elements))
+        return cell_edges(self._tensor.elements, *bounds)
 
-    def produced(self, place: Place) -> np.ndarray:
-        """The same without what transfers bring: what is resident, and what tiles on the chip write."""
-        tensor = self._timeline.graph.tensors[place[1]]
-        writers = self.writers.get(place, [])
-        if len(writers) == 1 and tensor.role is Role.VALUE:
-            box = self._written(*writers[0])
-            if box.shape == tensor.shape:
-                return box
-        cycles = np.full(tensor.shape, self.never, dtype=self.dtype)
+    @cached_property
+    def _ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """First element of every arrival, and the one behind its last."""
+        transfers, rows = self._readiness.timeline.plan.transfers, self._rows
+        first = transfers.at[rows].astype(np.int64)
+        return first, first + transfers.last[rows] - transfers.first[rows]
+
+    @property
+    def _piece_elements(self) -> int:
+        return self._tensor.elements // mesh_ways(self.places[0].mesh, self._own)
+
+    @cached_property
+    def _arrived(self) -> np.ndarray:
+        """Arrival cycle of every cell on every chip, [chips, cells]."""
+        empty = np.full(
+            (len(self.places), len(self._edges) - 1), self._readiness.never, self._readiness.dtype
+        )
+        timeline = self._readiness.timeline
+        chip = timeline.groups.ends.destination_rank[self._rows]
+        return cell_minima(self._edges, chip, *self._ranges, timeline.arrival[self._rows], empty)
+
+    @cached_property
+    def _writes_cell(self) -> np.ndarray:
+        """Whether a chip writes a cell itself, if anybody does, [chips, cells]."""
+        if not self._own:
+            return np.ones(self._arrived.shape, dtype=bool)
+        own = np.array([place.piece(self._own) for place in self.places])
+        return np.asarray(own[:, None] == self._edges[:-1] // self._piece_elements)
+
+    def _arrivals_by_owner(self) -> tuple[np.ndarray, np.ndarray]:
+        """Latest arrival of every cell on the chips that write it themselves, and on the others."""
+        # Earlier than everything: not asked for.
+        low = -self._readiness.never
+        at_owner = np.where(self._writes_cell, self._arrived, low).max(axis=0)
+        elsewhere = np.where(self._writes_cell, low, self._arrived).max(axis=0)
+        return at_owner, elsewhere
+
+    def _latest_in_cells(self, cycles: np.ndarray) -> np.ndarray:
+        return np.asarray(np.maximum.reduceat(cycles.ravel(), self._edges[:-1]))
+
+    @cached_property
+    def _written(self) -> np.ndarray:
+        """Cycle in which every element is written, on whichever chips write it."""
+        return self._produced(None)
+
+    def _produced(self, place: MeshPlace | None) -> np.ndarray:
+        """Cycle in which what is resident, or written by tiles, is there: on the chip at `place`, or
+        (None) on whichever chips write it."""
+        tensor, never = self._tensor, self._readiness.never
+        if len(self._writers) == 1 and tensor.role is Role.VALUE and not self._irregular:
+            run, result = self._writers[0]
+            box = self._box(run, result)
+            whole = box.shape[1:] == tensor.shape[1:] if result.own else box.shape == tensor.shape
+            if whole and (place is None or not result.own):
+                return np.broadcast_to(box, tensor.shape)
+        if not self._writers and tensor.role is not Role.STATE:
+            return np.broadcast_to(np.array(never, self._readiness.dtype), tensor.shape)
+        cycles = np.full(tensor.shape, never, dtype=self._readiness.dtype)
         if tensor.role is Role.STATE and tensor.resident_rows is not None:
             axis, rows = tensor.resident_rows
             cycles[(slice(None),) * axis + (slice(0, rows),)] = 0
-        for run, result in writers:
-            box = self._written(run, result)
-            region = tuple(
-                slice(low, low + size) for low, size in zip(result.offsets, box.shape, strict=True)
-            )
-            cycles[region] = box
+        for run, result in self._writers:
+            self._write(cycles, run, result, place)
         return cycles
 
-    def _written(self, run: OperatorRun, result: Result) -> np.ndarray:
-        operator = self._timeline.operator(run)
-        blocks = result_grid(self._ready[run.first : run.last], operator, run.tiling, result)
+    def _write(self, cycles: np.ndarray, run: OperatorRun, result: Result, place: MeshPlace | None) -> None:
+        box = self._box(run, result)
+        region = [slice(low, low + size) for low, size in zip(result.offsets, box.shape, strict=True)]
+        if result.own:
+            piece = None if place is None else place.piece(result.own)
+            region[0] = slice(None) if piece is None else slice(piece, piece + 1)
+        elsewhere = place is not None and any(place.coordinates[axis] != c for axis, c in result.only)
+        if not elsewhere:
+            cycles[tuple(region)] = box
+        elif self._tensor.role is Role.STATE:
+            cycles[tuple(region)] = np.minimum(cycles[tuple(region)], 0)
+
+    def _box(self, run: OperatorRun, result: Result) -> np.ndarray:
+        operator = self._readiness.timeline.operator(run)
+        blocks = result_grid(self._readiness.ready[run.first : run.last], operator, run.tiling, result)
         return spread(blocks, operator, run.tiling, result)
-
-
-def check_readiness(timeline: Timeline, readiness: Readiness) -> Iterator[Fault]:
-    """read_before_ready, receive_without_arrival, send_before_ready."""
-    table = timeline.tiles
-    tensors = timeline.graph.tensors
-    constant = np.array(
-        [all(tensors[o.tensor].role is Role.WEIGHT for o in op.operands) for op in timeline.graph.operators],
-        dtype=bool,
-    )
-    for row in first_rows((table.start < 0) & constant[table.operator]):
-        message = f"tile {table.tile[row]} starts before its micro-batch, at cycle 0"
-        yield tile_fault(timeline, "read_before_ready", message, row, 0, int(table.start[row]))
-    for place in sorted(readiness.readers.keys() | readiness.sends.keys()):
-        sends = readiness.sends.get(place)
-        if tensors[place[1]].role is Role.WEIGHT and sends is None:
-            continue
-        cycles = readiness.times(place)
-        # An operand that is read alike by several operators is seen through its view once.
-        viewed: dict[object, np.ndarray] = {}
-        for run, position in readiness.readers.get(place, []):
-            view = timeline.operator(run).operands[position].view
-            if view not in viewed:
-                viewed[view] = apply_view(view, cycles)
-            yield from _late_reads(timeline, readiness, run, position, viewed[view])
-        if sends is not None:
-            yield from _late_sends(timeline, readiness, place, sends, cycles)
-
-
-def _late_reads(
-    timeline: Timeline, readiness: Readiness, run: OperatorRun, position: int, viewed: np.ndarray
-) -> Iterator[Fault]:
-    operator = timeline.operator(run)
-    operand = operator.operands[position]
-    tensor = timeline.graph.tensors[operand.tensor]
-    needs = operand_needs(viewed, run.tiling, operand)
-    reads = timeline.tiles.start[run.first : run.last]
-    if operator.unit is Unit.MATRIX and position > 0 and tensor.role is not Role.WEIGHT:
-        reads = reads - timeline.tiles.load[run.first : run.last]
-    grid = run.tiling.grid(operator)
-    reads = reads.reshape([grid[f] for f in run.tiling.order])
-    late = needs > reads
-    if not late.any():
-        return
-    wanted = np.broadcast_to(needs, reads.shape).ravel()
-    for tile in first_rows(late.ravel()):
-        yield _read_fault(timeline, readiness, run, tile, tensor, int(wanted[tile]), int(reads.flat[tile]))
-
-
-def _read_fault(
-    timeline: Timeline,
-    readiness: Readiness,
-    run: OperatorRun,
-    tile: int,
-    tensor: Tensor,
-    ready: int,
-    read: int,
-) -> Fault:
-    where = f"tile {tile} of operator {timeline.operator(run).name} reads {tensor.name} at cycle {read}"
-    if ready == readiness.never:
-        message = f"{where}, but part of it is neither written on chip {run.chip} nor arrives there"
-        return tile_fault(timeline, "receive_without_arrival", message, run.first + tile, cycle=read,
-                          tensor=tensor.name)  # fmt: skip
-    message = f"{where}, but it is ready at cycle {ready}"
-    return tile_fault(
-        timeline, "read_before_ready", message, run.first + tile, ready, read, read, tensor.name
-    )
-
-
-def _late_sends(
-    timeline: Timeline, readiness: Readiness, place: Place, rows: np.ndarray, cycles: np.ndarray
-) -> Iterator[Fault]:
-    transfers = timeline.plan.transfers
-    ready = range_maxima(cycles.ravel(), transfers.first[rows], transfers.last[rows])
-    start = transfers.start[rows]
-    for number in first_rows((ready > start) | (start < 0)):
-        row, cycle = int(rows[number]), int(ready[number])
-        never = cycle == readiness.never
-        cause = "part of them is never on that chip" if never else f"they are ready at cycle {cycle}"
-        message = (
-            f"transfer {row} sends elements {transfers.first[row]}..{transfers.last[row]} of {place[1]} from "
-            f"chip {place[0]} at cycle {start[number]}, but {cause}"
-        )
-        yield Fault("send_before_ready", message, chip=place[0], cycle=int(start[number]), tensor=place[1],
-                    expected=None if never else cycle, found=int(start[number]))  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from chiplan.ir import Operand, Operator, Result, Tiling, block_extents
+from chiplan.ir import Operand, Operator, Own, Result, Tiling, View, apply_step, block_extents, step_shape
 
 
 def result_grid(ready: np.ndarray, operator: Operator, tiling: Tiling, result: Result) -> np.ndarray:
@@ -54,6 +54,18 @@ def block_maxima(array: np.ndarray, blocks: Sequence[int]) -> np.ndarray:
     return array
 
 
+def latest_view(view: View, cycles: np.ndarray) -> np.ndarray:
+    """`cycles` seen through a view by all chips together: whichever piece a chip's own one is, it is
+    there in the latest cycle of all."""
+    for step in view:
+        if isinstance(step, Own):
+            shape = step_shape(step, cycles.shape)
+            cycles = np.broadcast_to(cycles.max(axis=step.axis, keepdims=True), shape)
+        else:
+            cycles = apply_step(step, cycles)
+    return cycles
+
+
 def operand_needs(viewed: np.ndarray, tiling: Tiling, operand: Operand) -> np.ndarray:
     """Cycle in which all that a tile reads is there, broadcastable to the tile grid in the order of
     the tiling. `viewed` holds ready cycles seen through the operand's view."""
@@ -71,23 +83,36 @@ def operand_needs(viewed: np.ndarray, tiling: Tiling, operand: Operand) -> np.nd
     return maxima.transpose([*unused, *(d for _, d in used)]).reshape(shape)
 
 
-def arrived(
-    first: np.ndarray, last: np.ndarray, arrival: np.ndarray, elements: int, never: int, dtype: np.dtype
+def cell_edges(elements: int, *bounds: np.ndarray) -> np.ndarray:
+    """Bounds of the cells into which `bounds` (element numbers) cut a flat tensor, ends included."""
+    return np.unique(np.concatenate([np.array([0, elements], dtype=np.int64), *bounds]))
+
+
+def cell_minima(
+    edges: np.ndarray,
+    chip: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+    cycle: np.ndarray,
+    empty: np.ndarray,
 ) -> np.ndarray:
-    """Arrival cycle of every element of a flat tensor that comes in ranges [first, last); the
-    earliest where ranges overlap, `never` where none comes."""
-    order = np.argsort(first, kind="stable")
-    first, last, arrival = first[order], last[order], arrival[order].astype(dtype)
-    if np.all(first[1:] >= last[:-1]):
-        edges = np.column_stack([first, last]).ravel()
-        lengths = np.diff(np.concatenate([[0], edges, [elements]]))
-        values = np.full(len(lengths), never, dtype=dtype)
-        values[1::2] = arrival
-        return np.repeat(values, lengths)
-    cycles = np.full(elements, never, dtype=dtype)
-    for low, high, cycle in zip(first, last, arrival, strict=True):
-        np.minimum(cycles[low:high], cycle, out=cycles[low:high])
-    return cycles
+    """Earliest cycle in which ranges [first, last) of a flat tensor come to each of its chips.
+
+    `edges` hold all bounds of ranges; `empty` is an array [chips, cells] with what holds where none
+    comes. Returns its entries, or the earliest of the ranges over them.
+    """
+    low, high = np.searchsorted(edges, first), np.searchsorted(edges, last)
+    count = high - low
+    cell = np.repeat(low + chip * empty.shape[1] - (np.cumsum(count) - count), count)
+    cell += np.arange(len(cell))
+    flat = empty.ravel().copy()
+    np.minimum.at(flat, cell, np.repeat(cycle, count).astype(flat.dtype))
+    return flat.reshape(empty.shape)
+
+
+def spread_cells(cells: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """One entry an element from one a cell."""
+    return np.repeat(cells, np.diff(edges))
 
 
 def range_maxima(flat: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:

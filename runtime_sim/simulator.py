@@ -12,7 +12,9 @@ from typing import TypeAlias
 
 from chiplan.ir import Cycle, Plan
 
+from .exchanges import check_exchanges
 from .faults import MOST_PER_RULE, Fault
+from .groups import check_groups
 from .links import check_link_overlap, check_ranges, check_routes
 from .memory_map import (
     MemoryUse,
@@ -23,12 +25,15 @@ from .memory_map import (
     highest_bytes,
 )
 from .outputs import OutputPlaces, check_holds, check_outputs, output_places
-from .readiness import Readiness, check_readiness
+from .readiness import Readiness
+from .reads import check_readiness
+from .shardings import check_shardings
 from .steady_state import finish_times
 from .tiles import check_cover, check_durations, check_missing, check_producers, check_units
 from .timeline import Timeline
 from .units import check_accumulation, check_overlap
 from .usage import LinkUse, MemoryPeak, UnitUse, critical_resource, link_use, memory_peaks, unit_use
+from .variation import Variation, check_variation
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Simulation:
         self.timeline = Timeline(plan)
         self._readiness: Readiness | None = None
         self._memory: MemoryUse | None = None
+        self._variation: Variation | None = None
         self._outputs: tuple[OutputPlaces, ...] | None = None
 
     @property
@@ -69,6 +75,11 @@ class Simulation:
     def memory(self) -> MemoryUse:
         self._memory = self._memory or MemoryUse(self.timeline)
         return self._memory
+
+    @property
+    def variation(self) -> Variation:
+        self._variation = self._variation or Variation(self.timeline)
+        return self._variation
 
     @property
     def outputs(self) -> tuple[OutputPlaces, ...]:
@@ -101,6 +112,8 @@ def _check_interval(run: Simulation) -> Iterator[Fault]:
 
 RULES: tuple[tuple[Rule, ...], ...] = (
     (
+        lambda run: check_groups(run.timeline.groups, run.timeline.plan),
+        lambda run: check_shardings(run.timeline),
         lambda run: check_cover(run.timeline),
         lambda run: check_missing(run.timeline),
         lambda run: check_ranges(run.timeline),
@@ -110,6 +123,8 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         lambda run: check_units(run.timeline),
         lambda run: check_presence(run.memory),
         lambda run: check_extents(run.memory),
+        lambda run: check_exchanges(run.timeline, run.variation),
+        lambda run: check_variation(run.timeline, run.variation),
     ),
     (
         lambda run: check_durations(run.timeline),

@@ -3,12 +3,25 @@
 from collections.abc import Iterator
 from functools import partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
-from chiplan.ir import BadInput, Operator, Role, Stage, Tiling, Unit, matrix_factors, matrix_rules
+from chiplan.ir import (
+    BadInput,
+    Operator,
+    Result,
+    Role,
+    Stage,
+    Tensor,
+    Tiling,
+    Unit,
+    matrix_factors,
+    matrix_rules,
+)
 
 from .faults import Fault, first_rows
+from .groups import Place
 from .timeline import UNITS, Timeline
 
 
@@ -156,29 +169,49 @@ def check_durations(timeline: Timeline) -> Iterator[Fault]:
         yield tile_fault(timeline, "wrong_duration", message, row, expected, found)
 
 
+class _Box(NamedTuple):
+    """What a result writes: a range of every dimension, on the chips with the coordinates `only`."""
+
+    ranges: tuple[range, ...]
+    only: tuple[tuple[int, int], ...]
+
+
 def check_producers(timeline: Timeline) -> Iterator[Fault]:
     """written_twice: on one chip every element has one producer, and what is resident has none."""
-    boxes: dict[tuple[int, str], list[tuple[int, list[range]]]] = {}
+    boxes: dict[Place, list[_Box]] = {}
     tensors = timeline.graph.tensors
     for run in timeline.runs:
         operator = timeline.operator(run)
         for result in operator.results:
-            extents = [1 if axis is None else operator.factors[axis].extent for axis in result.axes]
-            box = [range(low, low + size) for low, size in zip(result.offsets, extents, strict=True)]
+            box = _written_box(operator, result, tensors[result.tensor])
             tensor = tensors[result.tensor]
-            others = boxes.setdefault((run.chip, result.tensor), [])
+            others = boxes.setdefault((run.stage, result.tensor), [])
             resident = tensor.role in (Role.INPUT, Role.WEIGHT)
             if tensor.role is Role.STATE and tensor.resident_rows is not None:
-                resident = box[tensor.resident_rows[0]].start < tensor.resident_rows[1]
-            if resident or any(_boxes_meet(box, other) for _, other in others):
+                resident = box.ranges[tensor.resident_rows[0]].start < tensor.resident_rows[1]
+            if resident or any(_boxes_meet(box, other) for other in others):
                 cause = "which is resident" if resident else "which another operator writes there as well"
                 message = f"operator {operator.name} writes elements of {result.tensor}, {cause}"
                 yield tile_fault(timeline, "written_twice", message, run.first, tensor=result.tensor)
-            others.append((run.operator, box))
+            others.append(box)
 
 
-def _boxes_meet(box: list[range], other: list[range]) -> bool:
-    return all(max(a.start, b.start) < min(a.stop, b.stop) for a, b in zip(box, other, strict=True))
+def _written_box(operator: Operator, result: Result, tensor: Tensor) -> _Box:
+    extents = [1 if axis is None else operator.factors[axis].extent for axis in result.axes]
+    ranges = [range(low, low + size) for low, size in zip(result.offsets, extents, strict=True)]
+    if result.own:
+        # Whichever piece it is on a chip, all that write their own piece write the same one.
+        ranges[0] = range(tensor.shape[0])
+    return _Box(tuple(ranges), result.only)
+
+
+def _boxes_meet(box: _Box, other: _Box) -> bool:
+    coordinates = dict(box.only)
+    if any(coordinates.get(axis, c) != c for axis, c in other.only):
+        return False
+    return all(
+        max(a.start, b.start) < min(a.stop, b.stop) for a, b in zip(box.ranges, other.ranges, strict=True)
+    )
 
 
 def tile_fault(
@@ -190,13 +223,15 @@ def tile_fault(
     found: int | None = None,
     cycle: int | None = None,
     tensor: str | None = None,
+    chip: int | None = None,
 ) -> Fault:
-    """A fault with every coordinate of one row of the tile table."""
+    """A fault with every coordinate of one row of the tile table; `chip` if it is that of one chip of
+    the group, and not of all."""
     table = timeline.tiles
     return Fault(
         name,
         message,
-        chip=int(table.chip[row]),
+        chip=int(table.chip[row]) if chip is None else chip,
         stage=int(table.stage[row]),
         unit=UNITS[table.unit[row]].value,
         instance=int(table.instance[row]),

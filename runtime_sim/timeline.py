@@ -1,7 +1,8 @@
-"""A plan laid out for the rules: one row a tile and chip, durations recomputed, arrivals derived.
+"""A plan laid out for the rules: one row a tile, durations recomputed, arrivals derived.
 
-Everything here is made from the plan's columns and from the instruction set in `ir` alone. It may
-be used once the rules on structure (tilings, routes) found nothing.
+The chips of a group run the same tiles at the same cycles, so a stage's tiles are there once, under
+its first chip. Everything here is made from the plan's columns and from the instruction set in `ir`
+alone. It may be used once the rules on structure (tilings, routes) found nothing.
 """
 
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ import numpy as np
 
 from chiplan.ir import Operator, Plan, TileTiming, Tiling, Unit, tile_timing, unit_instances
 
+from .groups import Groups
+
 UNITS = tuple(Unit)
 
 
 @dataclass(frozen=True)
 class OperatorRun:
-    """One operator on one chip: its tiles are rows first..last-1 of the tile table, in tile order."""
+    """One operator of a stage: its tiles are rows first..last-1 of the tile table, in tile order.
+    `chip` is the first of the stage."""
 
     chip: int
     stage: int
@@ -28,7 +32,8 @@ class OperatorRun:
 
 @dataclass(frozen=True)
 class TileTable:
-    """One row a tile and chip, int64 each. `operator` is the position in the graph.
+    """One row a tile of every stage, int64 each. `operator` is the position in the graph, `chip` the
+    first chip of the stage: all chips of its group run the tile.
 
     start and end are the plan's; occupancy, load and depth are recomputed from the target.
     """
@@ -58,33 +63,38 @@ class Timeline:
         self.plan = plan
         self.graph = plan.graph
         self.chip = plan.target.chip
-        self._timings: dict[tuple[int, int], TileTiming] = {}
+        self.groups = Groups(plan)
+        self._timings: dict[object, TileTiming] = {}
 
     def operator(self, run: OperatorRun) -> Operator:
         return self.graph.operators[run.operator]
 
     def timing(self, stage: int, position: int) -> TileTiming:
         """Durations of the tiles of a stage's operator; raises BadInput without a cycle rule."""
-        key = (stage, position)
+        program = self.plan.stages[stage].program
+        operator = self.graph.operators[program.operators[position]]
+        tiling = program.tilings[position]
+        # Operators of equal structure take equally long: those of repeated layers are timed once.
+        key = (self._structure(operator), tiling)
         if key not in self._timings:
-            program = self.plan.stages[stage].program
-            operator = self.graph.operators[program.operators[position]]
-            tiling = program.tilings[position]
             self._timings[key] = tile_timing(operator, tiling, self.graph.tensors, self.chip)
         return self._timings[key]
 
+    def _structure(self, operator: Operator) -> object:
+        """All that a tile's duration may depend on."""
+        tensors = self.graph.tensors
+        operands = tuple([(operand.axes, tensors[operand.tensor].dtype) for operand in operator.operands])
+        results = tuple([(result.axes, tensors[result.tensor].dtype) for result in operator.results])
+        return operator.unit, operator.factors, operands, results, operator.body
+
     @cached_property
     def tiles(self) -> TileTable:
-        parts = [
-            self._chip_columns(stage, chip)
-            for stage in range(len(self.plan.stages))
-            for chip in self.plan.stages[stage].chips
-        ]
+        parts = [self._stage_columns(stage) for stage in range(len(self.plan.stages))]
         columns = zip(*parts, strict=True) if parts else [[np.zeros(0, dtype=np.int64)]] * 11
         return TileTable(*[np.concatenate(column) for column in columns])
 
-    def _chip_columns(self, stage: int, chip: int) -> list[np.ndarray]:
-        """The tile table's columns for one chip of a stage."""
+    def _stage_columns(self, stage: int) -> list[np.ndarray]:
+        """The tile table's columns for one stage."""
         program = self.plan.stages[stage].program
         tiles = program.tiles
         rows = len(tiles.start)
@@ -92,7 +102,7 @@ class Timeline:
         none = [np.zeros(0, dtype=np.int64)]
         plan_columns = (tiles.tile, tiles.unit, tiles.instance, tiles.start, tiles.end)
         return [
-            np.full(rows, chip, dtype=np.int64),
+            np.full(rows, self.plan.stages[stage].chips[0], dtype=np.int64),
             np.full(rows, stage, dtype=np.int64),
             np.array(program.operators, dtype=np.int64)[tiles.operator],
             *[column.astype(np.int64) for column in plan_columns],
@@ -103,20 +113,19 @@ class Timeline:
 
     @cached_property
     def runs(self) -> tuple[OperatorRun, ...]:
-        """Every operator of every chip, in the order of the tile table."""
+        """Every operator of every stage, in the order of the tile table."""
         runs, row = [], 0
         for number, stage in enumerate(self.plan.stages):
             program = stage.program
-            for chip in stage.chips:
-                for operator, tiling in zip(program.operators, program.tilings, strict=True):
-                    last = row + tiling.tiles(self.graph.operators[operator])
-                    runs.append(OperatorRun(int(chip), number, operator, tiling, row, last))
-                    row = last
+            for operator, tiling in zip(program.operators, program.tilings, strict=True):
+                last = row + tiling.tiles(self.graph.operators[operator])
+                runs.append(OperatorRun(int(stage.chips[0]), number, operator, tiling, row, last))
+                row = last
         return tuple(runs)
 
     @cached_property
     def resource(self) -> np.ndarray:
-        """Number of the functional unit instance that a tile runs on, distinct over all chips."""
+        """Number of the functional unit instance that a tile runs on, distinct over all stages."""
         most = 1 + max(int(self.tiles.instance.max(initial=0)), 0)
         number: np.ndarray = (self.tiles.chip * len(UNITS) + self.tiles.unit) * most + self.tiles.instance
         return number

@@ -1,6 +1,6 @@
 """How busy every unit, link and memory is, and which resource sets the pace."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,17 +42,19 @@ class MemoryPeak:
 
 
 def unit_use(timeline: Timeline) -> tuple[UnitUse, ...]:
-    """One entry a chip and unit kind that has work, by chip and kind."""
+    """One entry a chip and unit kind that has work, by chip and kind. The chips of a group are alike."""
     table = timeline.tiles
-    keys, which = np.unique(table.chip * len(UNITS) + table.unit, return_inverse=True)
+    keys, which = np.unique(table.stage * len(UNITS) + table.unit, return_inverse=True)
     busy = np.bincount(which.ravel(), weights=np.maximum(table.occupancy, table.load), minlength=len(keys))
     uses = []
     for key, cycles in zip(keys.tolist(), busy.tolist(), strict=True):
-        chip, unit = divmod(key, len(UNITS))
+        stage, unit = divmod(key, len(UNITS))
         instances = timeline.instances(unit)
         share = cycles / max(1, instances * int(timeline.plan.interval))
-        uses.append(UnitUse(chip, UNITS[unit].value, instances, int(cycles), share))
-    return tuple(uses)
+        use = UnitUse(0, UNITS[unit].value, instances, int(cycles), share)
+        uses += [replace(use, chip=int(chip)) for chip in timeline.plan.stages[stage].chips]
+    order = [unit.value for unit in UNITS]
+    return tuple(sorted(uses, key=lambda use: (use.chip, order.index(use.unit))))
 
 
 def link_use(timeline: Timeline) -> tuple[LinkUse, ...]:
@@ -69,12 +71,19 @@ def link_use(timeline: Timeline) -> tuple[LinkUse, ...]:
 
 
 def memory_peaks(timeline: Timeline, highest: np.ndarray) -> tuple[MemoryPeak, ...]:
-    """One entry a chip with buffers, by chip. `highest` is the byte behind each buffer."""
-    chips, which = np.unique(timeline.plan.buffers.chip, return_inverse=True)
-    peak = np.zeros(len(chips), dtype=np.int64)
+    """One entry a chip with buffers, by chip. `highest` is the byte behind each buffer, which all chips
+    of a group have."""
+    heads, which = np.unique(timeline.plan.buffers.chip, return_inverse=True)
+    peak = np.zeros(len(heads), dtype=np.int64)
     np.maximum.at(peak, which.ravel(), highest)
     usable = int(timeline.chip.usable_bytes)
-    return tuple(MemoryPeak(c, p, usable) for c, p in zip(chips.tolist(), peak.tolist(), strict=True))
+    groups = timeline.groups
+    peaks = [
+        MemoryPeak(int(chip), bytes_used, usable)
+        for head, bytes_used in zip(heads.tolist(), peak.tolist(), strict=True)
+        for chip in timeline.plan.stages[int(groups.stage[head])].chips
+    ]
+    return tuple(sorted(peaks, key=lambda memory: memory.chip))
 
 
 def critical_resource(timeline: Timeline) -> str:

@@ -159,23 +159,30 @@ def small_plan(with_state: bool = True, interval: int | None = None, users: int 
 
 @dataclass(frozen=True)
 class Send:
-    """Elements first..last-1 of a tensor along a path of chips."""
+    """Elements first..last-1 of a tensor along a path of chips, to the same elements of the same tensor
+    or to those from `at` of `into`."""
 
     tensor: str
     path: tuple[int, ...]
     first: int
     last: int
+    into: str | None = None
+    at: int | None = None
 
 
 @dataclass
 class Maker:
-    """Schedules one operator after the other, in one pass, and remembers when everything happens."""
+    """Schedules one operator after the other, in one pass, and remembers when everything happens.
+
+    `groups`: the chips and the mesh of each group by its first chip; other chips are by themselves.
+    """
 
     graph: Graph
     target: Target
     tilings: Sequence[Tiling]
     interval: int | None = None
     users: int = 1
+    groups: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     clock: int = 0
     touched: dict[tuple[int, str], list[int]] = field(default_factory=dict)
     columns: dict[int, list[dict[str, np.ndarray]]] = field(default_factory=dict)
@@ -184,14 +191,16 @@ class Maker:
     hops: list[dict[str, int]] = field(default_factory=list)
 
     def plan(self, work: Sequence[tuple[int, int]], sends: Sequence[Send] = ()) -> Plan:
-        """Run `work`, pairs of (chip, operator), in order; every send when its tensor is there."""
-        waiting = list(sends)
+        """Run `work`, pairs of (first chip, operator), in order; every send when its tensor is there."""
+        waiting, made = list(sends), set()
         for chip, index in work:
             self._run(chip, index)
-            made = {result.tensor for result in self.graph.operators[index].results}
-            for send in [s for s in waiting if s.tensor in made and s.path[0] == chip]:
-                self._send(send)
-                waiting.remove(send)
+            made |= {result.tensor for result in self.graph.operators[index].results}
+            for send in list(waiting):
+                # A chip that has received a tensor may send it on.
+                if send.tensor in made and (self._head(send.path[0]), send.tensor) in self.touched:
+                    self._send(send)
+                    waiting.remove(send)
         latency = self._last_output()
         interval = self.interval if self.interval is not None else self.clock + 100
         return Plan(
@@ -214,8 +223,12 @@ class Maker:
             tensor_names=tuple(sorted(self.graph.tensors)),
         )
 
+    def _head(self, chip: int) -> int:
+        """The first chip of the group that a chip is in."""
+        return next((head for head, (chips, _) in self.groups.items() if chip in chips), chip)
+
     def _touch(self, chip: int, tensor: str, *cycles: int) -> None:
-        self.touched.setdefault((chip, tensor), []).extend(cycles)
+        self.touched.setdefault((self._head(chip), tensor), []).extend(cycles)
 
     def _run(self, chip: int, index: int) -> None:
         operator, tiling = self.graph.operators[index], self.tilings[index]
@@ -252,13 +265,14 @@ class Maker:
 
     def _send(self, send: Send) -> None:
         tensor, rule = self.graph.tensors[send.tensor], self.target.link
-        name = sorted(self.graph.tensors).index(send.tensor)
+        names = sorted(self.graph.tensors)
+        name, into = names.index(send.tensor), send.into or send.tensor
         flits = -(-(send.last - send.first) * tensor.dtype.itemsize // rule.flit_bytes)
         busy, number = flits * rule.cycles_per_flit, len(self.transfers)
         self.transfers.append({
             "tensor": name, "source": send.path[0], "destination": send.path[-1],
             "first": send.first, "last": send.last, "start": self.clock,
-            "into": name, "at": send.first,
+            "into": names.index(into), "at": send.first if send.at is None else send.at,
         })  # fmt: skip
         start = self.clock
         for hop, (a, b) in enumerate(zip(send.path, send.path[1:], strict=False)):
@@ -269,7 +283,7 @@ class Maker:
             arrives = start + busy + rule.hop_latency
             start += rule.cycles_per_flit + rule.hop_latency
         self._touch(send.path[0], send.tensor, self.clock, self.clock + busy)
-        self._touch(send.path[-1], send.tensor, self.clock + rule.hop_latency, arrives)
+        self._touch(send.path[-1], into, self.clock + rule.hop_latency, arrives)
         self.clock = arrives + PAUSE
 
     def _stage(self, chip: int) -> Stage:
@@ -277,7 +291,8 @@ class Maker:
         tiles = TileColumns(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
         operators = tuple(self.operators[chip])
         program = TileProgram(operators, tuple(self.tilings[index] for index in operators), tiles)
-        return Stage((ChipId(chip),), (1,), program)
+        chips, mesh = self.groups.get(chip, ((chip,), (1,)))
+        return Stage(tuple(map(ChipId, chips)), mesh, program)
 
     def _last_output(self) -> int:
         names = {output.tensor for output in self.graph.outputs} | {s.tensor for s in self.graph.states}

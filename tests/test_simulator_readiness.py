@@ -24,7 +24,15 @@ from chiplan.ir import (
     apply_view,
     view_shape,
 )
-from chiplan.runtime_sim.ready_times import arrived, operand_needs, range_maxima, result_grid, spread
+from chiplan.runtime_sim.ready_times import (
+    cell_edges,
+    cell_minima,
+    operand_needs,
+    range_maxima,
+    result_grid,
+    spread,
+    spread_cells,
+)
 
 NEVER = 10**6
 
@@ -127,25 +135,29 @@ def test_when_a_result_is_ready(data: st.DataObject) -> None:
 
 
 RANGES = st.lists(
-    st.tuples(st.integers(0, 11), st.integers(1, 6), st.integers(0, 99)), min_size=1, max_size=6
+    st.tuples(st.integers(0, 11), st.integers(1, 6), st.integers(0, 99), st.integers(0, 1)),
+    min_size=1,
+    max_size=6,
 )
 
 
 @settings(max_examples=80, deadline=None)
 @given(RANGES)
-def test_ranges_that_arrive(ranges: list[tuple[int, int, int]]) -> None:
-    first, size, cycle = (np.array(column) for column in zip(*ranges, strict=True))
+def test_ranges_that_arrive(ranges: list[tuple[int, int, int, int]]) -> None:
+    first, size, cycle, chip = (np.array(column) for column in zip(*ranges, strict=True))
     last = np.minimum(first + size, 12)
-    expected = np.full(12, NEVER)
-    for low, high, when in zip(first, last, cycle, strict=True):
-        expected[low:high] = np.minimum(expected[low:high], when)
-    assert np.array_equal(arrived(first, last, cycle, 12, NEVER, np.dtype(np.int64)), expected)
+    expected = np.full((2, 12), NEVER)
+    for low, high, when, where in zip(first, last, cycle, chip, strict=True):
+        expected[where, low:high] = np.minimum(expected[where, low:high], when)
+    edges = cell_edges(12, first, last)
+    cells = cell_minima(edges, chip, first, last, cycle, np.full((2, len(edges) - 1), NEVER))
+    assert np.array_equal([spread_cells(row, edges) for row in cells], expected)
 
 
 @settings(max_examples=80, deadline=None)
 @given(RANGES, st.lists(st.integers(0, 99), min_size=12, max_size=12))
-def test_ranges_that_are_sent(ranges: list[tuple[int, int, int]], cycles: list[int]) -> None:
-    first = np.array([low for low, _, _ in ranges])
-    last = np.array([min(low + size, 12) for low, size, _ in ranges])
+def test_ranges_that_are_sent(ranges: list[tuple[int, int, int, int]], cycles: list[int]) -> None:
+    first = np.array([low for low, *_ in ranges])
+    last = np.array([min(low + size, 12) for low, size, *_ in ranges])
     expected = [max(cycles[low:high]) for low, high in zip(first, last, strict=True)]
     assert range_maxima(np.array(cycles), first, last).tolist() == expected
