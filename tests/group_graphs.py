@@ -75,7 +75,7 @@ def cut_tensor(name, shape, dimension, axes, mesh, role=Role.WEIGHT, **more) -> 
     return value(name, sharding.piece_shape(mesh), role, sharding=sharding, **more)
 
 
-def matmul(name, left, right, result, extents, splits=(), own=()) -> Operator:
+def matmul(name, left, right, result, extents, splits=(), own=(), dtype=DType.FP32) -> Operator:
     """result[m, n] = sum over k; operands are names or (name, view)."""
     m, n, k = extents
     operands = [
@@ -89,17 +89,17 @@ def matmul(name, left, right, result, extents, splits=(), own=()) -> Operator:
         (Factor("m", m), Factor("n", n), Factor("k", k, Reducer.SUM)),
         tuple(operands),
         (Result(result, axes, offsets, 0, own),),
-        (Instruction("MatMul", (0, 1), DType.FP32),),
+        (Instruction("MatMul", (0, 1), dtype),),
         splits=tuple(splits),
     )
 
 
-def pointwise(name, opcode, operands, result, shape, splits=(), own=()) -> Operator:
+def pointwise(name, opcode, operands, result, shape, splits=(), own=(), dtype=DType.FP32) -> Operator:
     """A chain `opcode`(operand 0, operand 1), `opcode`(that, operand 2) ...; operands are (name, view)."""
     axes = tuple(range(len(shape)))
     count = len(operands)
-    body = [Instruction(opcode, (0, 1) if count > 1 else (0,), DType.FP32)]
-    body += [Instruction(opcode, (count + i - 2, i), DType.FP32) for i in range(2, count)]
+    body = [Instruction(opcode, (0, 1) if count > 1 else (0,), dtype)]
+    body += [Instruction(opcode, (count + i - 2, i), dtype) for i in range(2, count)]
     written = Result(
         result, (None, *axes) if own else axes, (0,) * (len(shape) + bool(own)), len(body) - 1, own
     )
@@ -138,6 +138,20 @@ def one_shot(axes, ways, shape, opcode="Add", result="y") -> Combined:
         [pointwise("combine", opcode, operands, result, shape)],
         [Exchange("G", "G", ExchangeKind.GATHER, axes)],
         (result, ()),
+    )
+
+
+def level_by_level(shape) -> Combined:
+    """On a mesh of 2 x 2: sums along axis 1 first, then along axis 0."""
+    near, far = (2, *shape), (2, *shape)
+    return Combined(
+        [value("G", near), value("far", far), value("y", shape)],
+        [
+            pointwise("near", "Add", [("G", piece_view(c, near)) for c in range(2)], "far", shape, (), (0,)),
+            pointwise("far", "Add", [("far", piece_view(c, far)) for c in range(2)], "y", shape),
+        ],
+        [Exchange("G", "G", ExchangeKind.GATHER, (1,)), Exchange("far", "far", ExchangeKind.GATHER, (0,))],
+        ("y", ()),
     )
 
 
@@ -181,12 +195,16 @@ def whole_products(hidden) -> Graph:
 
 
 def products(mesh, axes, hidden, shots) -> Case:
-    """Column-parallel, then row-parallel, then all chips get the sum."""
+    """Column-parallel, then row-parallel, then all chips get the sum: in "one" shot, "two", or by "levels"
+    on a mesh of 2 x 2."""
     ways, part = mesh_ways(mesh, axes), ceil(hidden / mesh_ways(mesh, axes))
     m, k, n = ROWS, INNER, COLUMNS
     columns, rows = Split(1, axes, hidden), Split(2, axes, hidden)
-    summed = one_shot(axes, ways, (m, n)) if shots == 1 else two_shot(axes, ways, (m, n))
-    partial = ("G", axes) if shots == 1 else ("P", ())
+    summed, partial = one_shot(axes, ways, (m, n)), ("G", axes)
+    if shots == "two":
+        summed, partial = two_shot(axes, ways, (m, n)), ("P", ())
+    elif shots == "levels":
+        summed, partial = level_by_level((m, n)), ("G", (1,))
     tensors = [
         value("x", (m, k), Role.INPUT),
         cut_tensor("up", (k, hidden), 1, axes, mesh),
@@ -223,6 +241,30 @@ def below_largest(mesh, axes, k) -> Case:
     ]
     device = graph_of(pieces, [top, *combined.operators, below], [Output("out", "y", ())], combined.exchanges)
     return Case(device, whole, mesh, random_arrays(4, x=(m, k)), {})
+
+
+def products_on_wire(ways, k, stored, wire) -> Case:
+    """y = x @ w of small integers in type `stored`, split over k, the partial sums in type `wire`."""
+    part, shape, out = ceil(k / ways), (ROWS, COLUMNS), [Output("out", "y", ())]
+    mesh, axes = (ways,), (0,)
+    x, w = value("x", (ROWS, k), Role.INPUT, stored), value("w", (k, COLUMNS), Role.WEIGHT, stored)
+    y = value("y", shape, dtype=wire)
+    whole = graph_of([x, w, y], [matmul("whole", "x", "w", "y", (*shape, k), dtype=wire)], out)
+    pieces = [
+        cut_tensor("x", x.shape, 1, axes, mesh, Role.INPUT, dtype=stored),
+        cut_tensor("w", w.shape, 0, axes, mesh, dtype=stored),
+        value("G", (ways, *shape), dtype=wire),
+        y,
+    ]
+    parts = [("G", piece_view(c, (ways, *shape))) for c in range(ways)]
+    operators = [
+        matmul("part", "x", "w", "G", (*shape, part), (Split(2, axes, k),), axes, wire),
+        pointwise("combine", "Add", parts, "y", shape, dtype=wire),
+    ]
+    device = graph_of(pieces, operators, out, [Exchange("G", "G", ExchangeKind.GATHER, axes)])
+    random = np.random.default_rng(9)
+    arrays = {t.name: random.integers(-60, 60, t.shape).astype(stored.numpy) for t in (x, w)}
+    return Case(device, whole, mesh, {"x": arrays["x"]}, {"w": arrays["w"]})
 
 
 def _below(x, k, largest, splits) -> list[Operator]:

@@ -6,7 +6,7 @@ chips have a link.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -15,6 +15,7 @@ from chiplan.ir import (
     BufferColumns,
     ChipId,
     Cycle,
+    DType,
     ExchangeKind,
     Graph,
     HopColumns,
@@ -149,12 +150,22 @@ class _GroupMaker:
         return BufferColumns(*np.array(rows, dtype=np.int64).T)
 
 
+def _target(chips: int) -> Target:
+    """A ring whose units know the types of the test graphs, all at the same cost."""
+    target = ring_target(chips)
+    (rules,) = target.chip.matrix.rules.values()
+    kinds = (DType.FP32, DType.FP16, DType.INT8)
+    matrix = replace(target.chip.matrix, rules=dict.fromkeys(kinds, rules))
+    vector = replace(target.chip.vector, cycles=dict.fromkeys((*kinds, DType.INT32), 1))
+    return replace(target, chip=replace(target.chip, matrix=matrix, vector=vector))
+
+
 def group_plan(graph: Graph, stages: Sequence[tuple[Sequence[int], tuple[int, ...]]]) -> Plan:
     """A plan of a device graph; `stages` are operators and meshes, on successive chips."""
     counts = [prod(mesh) for _, mesh in stages]
     firsts = [sum(counts[:i]) for i in range(len(counts))]
     members = [tuple(range(first, first + n)) for first, n in zip(firsts, counts, strict=True)]
-    maker = _GroupMaker(graph, ring_target(max(2, sum(counts))))
+    maker = _GroupMaker(graph, _target(max(2, sum(counts))))
     made = []
     for index, (operators, mesh) in enumerate(stages):
         here = {r.tensor for i in operators for r in graph.operators[i].results}

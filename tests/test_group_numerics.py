@@ -6,8 +6,24 @@ import numpy as np
 import pytest
 
 from chiplan.compiler.numeric_check import first_divergence
-from chiplan.ir import ChipId, Cycle, ExchangeKind, Own, Plan
-from chiplan.runtime_sim import execute, interpret, run_device_graph
+from chiplan.ir import (
+    ChipId,
+    Cycle,
+    DType,
+    ExchangeKind,
+    Factor,
+    Instruction,
+    Operand,
+    Operator,
+    Own,
+    Plan,
+    Reducer,
+    Result,
+    Role,
+    Tensor,
+    Unit,
+)
+from chiplan.runtime_sim import execute, interpret, run_body, run_device_graph
 
 from .group_graphs import (
     Case,
@@ -16,6 +32,7 @@ from .group_graphs import (
     neighbours,
     own_pieces,
     products,
+    products_on_wire,
     table_rows,
 )
 from .group_plans import group_plan
@@ -23,9 +40,9 @@ from .handmade import edited, with_operator
 
 MESHES = [((2,), (0,)), ((3,), (0,)), ((2, 2), (0, 1)), ((2, 2), (1,)), ((8,), (0,))]
 MAKERS = {
-    "one-shot": lambda mesh, axes: products(mesh, axes, 12, 1),
-    "two-shot": lambda mesh, axes: products(mesh, axes, 12, 2),
-    "uneven": lambda mesh, axes: products(mesh, axes, 5, 2),
+    "one-shot": lambda mesh, axes: products(mesh, axes, 12, "one"),
+    "two-shot": lambda mesh, axes: products(mesh, axes, 12, "two"),
+    "uneven": lambda mesh, axes: products(mesh, axes, 5, "two"),
     "largest": lambda mesh, axes: below_largest(mesh, axes, 5),
     "picked": lambda mesh, axes: table_rows(mesh, axes, 11, False),
     "loaded": lambda mesh, axes: table_rows(mesh, axes, 11, True),
@@ -67,10 +84,67 @@ def test_groups_compute_what_one_chip_computes(name, mesh, axes):
     assert_same(executed(group_plan(case.device, everything(case)), case), right)
 
 
+@pytest.mark.parametrize("hidden", [3, 12])
+def test_sums_level_by_level(hidden):
+    case = products((2, 2), (0, 1), hidden, "levels")
+    right = wanted(case)
+    assert_same(run_device_graph(case.device, everything(case), case.inputs, case.weight), right)
+    assert_same(executed(group_plan(case.device, everything(case)), case), right)
+
+
+@pytest.mark.parametrize("ways", [2, 3, 8])
+def test_partial_sums_of_bytes_are_exact_in_int32(ways):
+    case = products_on_wire(ways, 12, DType.INT8, DType.INT32)
+    found = executed(group_plan(case.device, everything(case)), case)["out"]
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, wanted(case)["out"])
+
+
+@pytest.mark.parametrize("ways", [2, 3, 8])
+def test_partial_sums_are_rounded_to_their_type_on_the_wire(ways):
+    """In fp16 a sum beyond 2,048 is rounded: once a chip, and once an addition in piece order."""
+    case = products_on_wire(ways, 12, DType.FP16, DType.FP16)
+    x, w = (array.astype(np.float32) for array in (case.inputs["x"], case.weights["w"]))
+    part = -(-12 // ways)
+    pieces = [slice(c * part, (c + 1) * part) for c in range(ways)]
+    total = (x[:, pieces[0]] @ w[pieces[0]]).astype(np.float16)
+    for piece in pieces[1:]:
+        total += (x[:, piece] @ w[piece]).astype(np.float16)
+    assert (total != wanted(case)["out"]).any()
+    for found in (
+        executed(group_plan(case.device, everything(case)), case),
+        run_device_graph(case.device, everything(case), case.inputs, case.weight),
+    ):
+        np.testing.assert_array_equal(found["out"], total)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "dtype", "identity"),
+    [
+        ("ReduceSum", DType.FP16, 0),
+        ("ReduceMax", DType.FP16, -np.inf),
+        ("ReduceMin", DType.FP32, np.inf),
+        ("ReduceMax", DType.INT8, -128),
+        ("ReduceMin", DType.INT32, 2**31 - 1),
+        ("ReduceMax", DType.BOOL, False),
+        ("ReduceProd", DType.FP32, 1),
+    ],
+)
+def test_a_reduction_over_nothing_changes_no_other(opcode, dtype, identity):
+    tensors = {name: Tensor(name, (2, 3), dtype, Role.VALUE) for name in ("x", "y")}
+    body = (Instruction(opcode, (0,), dtype, (("factors", (1,)),)),)
+    factors = (Factor("a", 2), Factor("b", 3, Reducer.MAX))
+    operand, result = Operand("x", (), (0, 1)), Result("y", (0, None), (0, 0), 0)
+    operator = Operator("reduce", Unit.VECTOR, factors, (operand,), (result,), body)
+    (found,) = run_body(operator, [np.zeros((2, 0), dtype.numpy)], (2, 0), tensors)
+    np.testing.assert_array_equal(found, np.full((2, 1), identity, dtype.numpy))
+    assert found.dtype == dtype.numpy
+
+
 @pytest.mark.parametrize("later", [(1,), (2,), (2, 2)])
 def test_pieces_cross_to_another_group(later):
     """The partial sums of a group of three are added by another group."""
-    case = products((3,), (0,), 12, 1)
+    case = products((3,), (0,), 12, "one")
     apart = replace(case.device, exchanges=())
     stages = [(range(3), case.mesh), (range(3, len(apart.operators)), later)]
     assert_same(run_device_graph(apart, stages, case.inputs, case.weight), wanted(case))
@@ -88,7 +162,7 @@ def test_micro_batches_have_copies_of_their_own():
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    return products((3,), (0,), 12, 2)
+    return products((3,), (0,), 12, "two")
 
 
 @pytest.fixture(scope="module")
