@@ -15,7 +15,7 @@ from functools import lru_cache
 from math import gcd, prod
 from typing import NamedTuple
 
-from chiplan.ir import Expand, Own, Reshape, Shape, Slice, Transpose, View, ViewStep, Window
+from chiplan.ir import Expand, Own, Reshape, Shape, Slice, Transpose, View, ViewStep, Window, simplify_view
 
 from .nests_refinement import matching_groups, refine, split_chain
 
@@ -77,9 +77,8 @@ _Seen = list[_Digits]
 def link_view(view: View, shape: Shape) -> ViewLinks:
     """How `view` of a tensor of `shape` shows its digits."""
     seen = [_run(extent, _Digits(extent, dimension)) for dimension, extent in enumerate(shape)]
-    for step in view:
+    for step in simplify_view(view, shape):
         seen = _step(step, seen)
-    seen = [_coalesced(digits) for digits in seen]
     segments = [segment for position, digits in enumerate(seen) for segment in _segments(position, digits)]
     bounds = dict.fromkeys(bound for digits in seen for bound in _demanded(digits))
     return ViewLinks(tuple(segments), tuple(bounds), tuple(map(_extent, seen)))
@@ -91,17 +90,6 @@ def _run(extent: int, digits: _Digits) -> _Seen:
 
 def _extent(digits: Sequence[_Digits]) -> int:
     return prod(part.extent for part in digits)
-
-
-def _coalesced(digits: _Seen) -> _Seen:
-    """Neighbouring digits of one dimension as one run."""
-    merged: _Seen = []
-    for part in digits:
-        last = merged[-1] if merged else None
-        if last and last.dimension == part.dimension >= 0 and last.low == part.low * part.extent:
-            part = part._replace(extent=part.extent * merged.pop().extent)
-        merged.append(part)
-    return merged
 
 
 def _segments(position: int, digits: _Seen) -> list[Segment]:

@@ -73,7 +73,7 @@ def _localise(view: View, dims: Dimensions, cut: tuple[tuple[TensorAtom, int], .
         for d, atoms in enumerate(dims)
     ]
     steps: list[ViewStep] = []
-    for step in view:
+    for step in simplify_view(view, tuple(map(prod, dims))):
         local, axes = _step(step, axes)
         steps.append(local)
     return simplify_view(tuple(steps), local_shape(dims, parts))
