@@ -13,8 +13,9 @@ from .fusion import fuse_vector_chains
 from .imported import ImportedModel
 from .importer import import_model
 from .indexed_loads import index_weight_loads
+from .options import Options, check_options, silent
 from .plan_build import build_buffers, build_stages, build_transfers
-from .planner import Options, Planned, Planner, check_options, silent
+from .planner import Planned, Planner
 from .precision import apply_precision, default_precision
 from .quantised_products import fold_quantised_products
 from .rewrites import simplify_graph

@@ -66,7 +66,7 @@ def build_problem(
     with any, the cut may still be good, but what is proved of it holds for that much less SRAM alone.
     """
     cheap = recomputable(graph, tiled, target)
-    items = _items(graph, frozenset(cheap))
+    items = shared_items(graph, frozenset(cheap))
     item_of = {operator: item for item, operators in enumerate(items) for operator in operators}
     work = np.zeros((len(items), len(UNITS)), dtype=np.int64)
     for operator, item in item_of.items():
@@ -122,7 +122,7 @@ def _is_cheap_kind(operator: Operator, graph: Graph, target: Target) -> bool:
     )
 
 
-def _items(graph: Graph, cheap: frozenset[int]) -> list[tuple[int, ...]]:
+def shared_items(graph: Graph, cheap: frozenset[int]) -> list[tuple[int, ...]]:
     """Operators that must share a chip, merged, in topological order: the writers of one tensor, and
     all that touch one state."""
     flow: nx.DiGraph = nx.DiGraph()

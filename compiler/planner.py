@@ -4,69 +4,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
-from chiplan.ir import BadInput, Bound, Certificate, Graph, Infeasible, Problem, Target
+from chiplan.ir import Bound, Certificate, Graph, Infeasible, Target
 from chiplan.partitioner import StageCuts, cut_stages, least_load, place_stages, smallest_stage_count
 
 from .addresses import OutOfSram
 from .bounds import interval_bounds, latency_bound, memory_bound
 from .interval_search import Found, IntervalSearch, certify
 from .memory_check import check_tables, refuse_memory
+from .options import Options, silent
 from .partitioning import GraphProblem, build_problem
 from .scheduling import Schedule, StageWork, one_chip
 from .tile_choice import TiledOperator
-
-OBJECTIVES = ("throughput", "latency", "chips")
-
 
 _RETRIES = 6
 
 _FEWER_EFFORT = 64
 """How many smaller stage counts are tried, times stages: all of them up to eight stages, some beyond."""
 
-_MOST_USERS = 1 << 20
-
 _MOST_CHIPS = 128
 """How many chips a refusal looks at before it says that no number fits."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for besides the model and the target.
-
-    max_latency, max_interval: microseconds that a plan may not exceed. groups: chips of every stage's
-    group, in order. pins: (ONNX node, factor) to split. wire: type of partial sums on links.
-    """
-
-    objective: str = "throughput"
-    chips: int | None = None
-    precision: str | None = None
-    users: int = 1
-    max_latency: float | None = None
-    max_interval: float | None = None
-    groups: tuple[int, ...] | None = None
-    pins: tuple[tuple[str, str], ...] = ()
-    wire: str | None = None
-
-
-def silent(_: str) -> None:
-    """Progress that nobody watches."""
-
-
-def check_options(options: Options, target: Target) -> None:
-    """Refuse an objective, chip count or user count that means nothing on the target."""
-    problems = []
-    if options.objective not in OBJECTIVES:
-        message = f"--objective {options.objective}: expected one of {', '.join(OBJECTIVES)}"
-        problems.append(Problem("unknown_objective", message))
-    available = target.topology.chips
-    if options.chips is not None and not 1 <= options.chips <= available:
-        message = f"--chips {options.chips}: target {target.name} has {available}; choose 1 to {available}"
-        problems.append(Problem("chips_out_of_range", message, needed=options.chips, available=available))
-    if not 1 <= options.users <= _MOST_USERS:
-        message = f"--users {options.users}: expected 1 to {_MOST_USERS}"
-        problems.append(Problem("users_out_of_range", message))
-    if problems:
-        raise BadInput(problems)
 
 
 @dataclass(frozen=True)
@@ -202,5 +158,9 @@ class Planner:
             latency_bound(self.graph, self.target, self.tiled),
             memory_bound(built.problem, self.target.chip),
         )
-        certificates = (*cuts.certificates, best.placement, certify(best.found, best.stages, self.tiled))
+        certificates = (
+            *cuts.certificates,
+            best.placement,
+            certify(best.found, self.search.least(best.stages)),
+        )
         return Planned(best.stages, best.found.schedule, bounds, certificates)

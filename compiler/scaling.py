@@ -12,8 +12,8 @@ from chiplan.runtime_sim import Report, figures, simulate
 from .compile import plan_model
 from .imported import ImportedModel
 from .importer import import_model
+from .options import Options, check_options, silent
 from .plan_summary import binding_bounds
-from .planner import Options, check_options, silent
 from .scaling_depth import Layers, find_layers, with_depth
 from .scaling_loss import PARTS, busiest_kind, chips_used, latency_parts, throughput_parts
 

@@ -14,6 +14,7 @@ from .collective_costs import CollectiveCosts
 from .placements import Placements
 from .sharding_build import BlockVariables
 from .sharding_choices import operator_choices, pinned
+from .sharding_costs import PieceCost
 from .sharding_tensors import Held
 
 UNITS = tuple(Unit)
@@ -25,10 +26,10 @@ class BlockSharding:
 
     cycles: estimated latency, one operator after the other, collectives included. unit_work: int64[units],
     cycles of one instance of one chip, in the order of `ir.Unit`. resident_bytes: weights and states a
-    chip. link_cycles: of the busiest link. held: how every value stands in the group, by name;
-    residents: how states, and weights of several readers, lie. fits: whether the residents are within the
-    capacity. alternatives: the best other decision of an operator and the cycles that it costs more, or
-    None where it has no other.
+    chip. link_cycles: of the busiest link. pieces: what each operator takes on one chip. held: how every
+    value stands in the group, by name; residents: how states, and weights of several readers, lie. fits:
+    whether the residents are within the capacity. alternatives: the best other decision of an operator and
+    the cycles that it costs more, or None where it has no other.
     """
 
     decisions: dict[int, Decision]
@@ -36,6 +37,7 @@ class BlockSharding:
     unit_work: np.ndarray
     resident_bytes: int
     link_cycles: int
+    pieces: dict[int, PieceCost]
     held: dict[str, Held]
     residents: dict[str, Placements]
     fits: bool
@@ -96,6 +98,7 @@ def _answer(built: BlockVariables, solution: ShardingSolution) -> BlockSharding:
         unit_work=work,
         resident_bytes=solution.nbytes,
         link_cycles=sum(state.cost.link for state in held.values()),
+        pieces={index: choice.cost for index, choice in chosen.items()},
         held=held,
         residents={n: placements[solution.values[v]] for n, (v, placements) in built.resident.items()},
         fits=solution.fits,
@@ -117,7 +120,8 @@ def check_pins(graph: Graph, atoms: GraphAtoms, pins: Mapping[str, str]) -> None
     problems = []
     for node, factor in sorted(pins.items()):
         if node not in offered:
-            message = f"--pin {node}={factor}: no operator that is planned comes from a node of that name{_near(node, offered)}"
+            message = f"--pin {node}={factor}: no planned operator comes from a node {node}"
+            message += _near(node, offered)
             problems.append(Problem("unknown_pin_node", message, node=node))
         elif factor not in offered[node]:
             names_text = ", ".join(sorted(offered[node]))

@@ -10,7 +10,7 @@ import pytest
 from chiplan.compiler.compile import plan_model
 from chiplan.compiler.drawing_scaling import scaling_svg
 from chiplan.compiler.importer import import_model
-from chiplan.compiler.planner import Options
+from chiplan.compiler.options import Options
 from chiplan.compiler.scaling import Load, Measured, Point, Scaling, scale_model
 from chiplan.compiler.scaling_depth import find_layers, with_depth
 from chiplan.compiler.scaling_loss import (

@@ -1,0 +1,223 @@
+"""What the operators of a graph cost on groups of every shape: distinct blocks are solved once a shape."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from chiplan.ir import Certificate, Graph, Role, ShardingChoice, Target, Unit
+
+from .addresses import padded_bytes
+from .atoms import Decision, GraphAtoms
+from .blocks import Block
+from .collective_costs import CollectiveCosts, representative_group
+from .graph_edit import writers_of
+from .placements import placements
+from .sharding_choices import factor_names
+from .sharding_problem import BlockSharding, shard_block
+from .sharding_tensors import local_elements
+
+UNITS = tuple(Unit)
+RESOURCES = len(UNITS) + 1
+"""The units of a chip, then its busiest link."""
+
+Mesh = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ShapeCosts:
+    """One shape of group. decisions: of every planned operator. Arrays have an entry an operator of the
+    graph, zero for recomputed ones: latency int64[operators] cycles, work int64[resources, operators]
+    cycles, resident, states, activations int64[operators] bytes a chip."""
+
+    mesh: Mesh
+    decisions: Mapping[int, Decision]
+    costs: CollectiveCosts
+    latency: np.ndarray
+    work: np.ndarray
+    resident: np.ndarray
+    states: np.ndarray
+    activations: np.ndarray
+    certificates: tuple[Certificate, ...]
+    choices: Callable[[], tuple[ShardingChoice, ...]]
+
+    @property
+    def size(self) -> int:
+        return prod(self.mesh)
+
+
+def carried_ends(graph: Graph, first: Block, second: Block) -> list[tuple[str, str]]:
+    """(value that enters `first`, value that leaves it) for values that enter the next, equal block
+    `second` in the same place."""
+    made = {r.tensor for i in range(first.first, first.last) for r in graph.operators[i].results}
+    pairs: dict[tuple[str, str], None] = {}
+    for offset in range(first.last - first.first):
+        before, after = graph.operators[first.first + offset], graph.operators[second.first + offset]
+        for entering, leaving in zip(before.operands, after.operands, strict=True):
+            if leaving.tensor in made and entering.tensor not in made:
+                pairs[entering.tensor, leaving.tensor] = None
+    return list(pairs)
+
+
+class GroupCosts:
+    """Shards the blocks of a graph on groups of any shape. `planned` are the operators that belong to one
+    stage, those besides are recomputed where they are needed."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        atoms: GraphAtoms,
+        blocks: Sequence[Block],
+        planned: Sequence[int],
+        target: Target,
+        users: int,
+        pins: Mapping[str, str],
+    ) -> None:
+        self.graph, self.atoms, self.target = graph, atoms, target
+        self.users, self.pins = users, pins
+        self.planned = frozenset(planned)
+        self._instances: dict[int, list[Block]] = {}
+        for block in blocks:
+            self._instances.setdefault(block.kind, []).append(block)
+
+    def shape(self, mesh: Mesh) -> ShapeCosts:
+        """Decisions and costs of all operators on a group of this mesh."""
+        costs = CollectiveCosts(self.target, representative_group(self.target, prod(mesh)))
+        rows, count = RESOURCES + 4, len(self.graph.operators)
+        table = np.zeros((rows, count), dtype=np.int64)
+        decisions: dict[int, Decision] = {}
+        solved: dict[int, tuple[Block, BlockSharding]] = {}
+        for kind, instances in self._instances.items():
+            block, sharding = self._solve(instances, mesh, costs)
+            solved[kind] = (block, sharding)
+            part = self._table(block, sharding, mesh)
+            for instance in instances:
+                table[:, instance.first : instance.last] = part
+                decisions |= {
+                    index - block.first + instance.first: d for index, d in sharding.decisions.items()
+                }
+        return ShapeCosts(
+            mesh,
+            decisions,
+            costs,
+            latency=table[RESOURCES],
+            work=table[:RESOURCES],
+            resident=table[RESOURCES + 1],
+            states=table[RESOURCES + 2],
+            activations=table[RESOURCES + 3],
+            certificates=tuple(sharding.certificate for _, sharding in solved.values()),
+            choices=lambda: self._choices(solved, mesh),
+        )
+
+    def _solve(
+        self, instances: Sequence[Block], mesh: Mesh, costs: CollectiveCosts
+    ) -> tuple[Block, BlockSharding]:
+        """The block of a kind that stands for all, and its decisions. One in the middle: the first may
+        begin differently."""
+        chosen = min(1, max(0, len(instances) - 2))
+        block, ends = instances[chosen], list[tuple[str, str]]()
+        if len(instances) > 1 and instances[chosen + 1].first >= block.last:
+            ends = carried_ends(self.graph, block, instances[chosen + 1])
+        operators = [index for index in range(block.first, block.last) if index in self.planned]
+        return block, shard_block(
+            self.graph, self.atoms, operators, mesh, costs, self.target.chip, self.users, self.pins, ends
+        )
+
+    def _table(self, block: Block, sharding: BlockSharding, mesh: Mesh) -> np.ndarray:
+        """int64[rows, operators of the block]: work a resource, latency, resident, states, activations."""
+        table = np.zeros((RESOURCES + 4, block.last - block.first), dtype=np.int64)
+        operators = self.graph.operators
+        seen: set[str] = set()
+        for index, decision in sharding.decisions.items():
+            column = table[:, index - block.first]
+            piece = sharding.pieces[index]
+            column[UNITS.index(operators[index].unit)] = piece.work
+            column[RESOURCES] = piece.latency
+            column[RESOURCES + 1 :] = self._bytes(index, decision, mesh, seen)
+        writers = writers_of(operators[block.first : block.last])
+        for name, held in sharding.held.items():
+            if name in writers:
+                column = table[:, writers[name][-1]]
+                column[len(UNITS)] += held.cost.link
+                column[UNITS.index(Unit.VECTOR)] += held.cost.vector
+                column[RESOURCES] += held.cost.cycles
+        return table
+
+    def _bytes(self, index: int, decision: Decision, mesh: Mesh, seen: set[str]) -> tuple[int, int, int]:
+        """Bytes a chip of weights, of one user's states, and of values that the operator touches."""
+        needs, gives = placements(self.graph, self.atoms, index, decision)
+        operator = self.graph.operators[index]
+        touched = [
+            *zip((o.tensor for o in operator.operands), needs, strict=True),
+            *zip((r.tensor for r in operator.results), gives, strict=True),
+        ]
+        found = {Role.WEIGHT: 0, Role.STATE: 0, Role.VALUE: 0}
+        for name, held in dict(touched).items():
+            tensor = self.graph.tensors[name]
+            role = Role.VALUE if tensor.role is Role.INPUT else tensor.role
+            if role is not Role.VALUE and name in seen:
+                continue
+            seen.add(name)
+            elements = local_elements(self.atoms.tensors[name], held, mesh)
+            nbytes = elements * tensor.dtype.itemsize
+            found[role] += padded_bytes(nbytes, int(self.target.chip.alignment))
+        return found[Role.WEIGHT], found[Role.STATE], found[Role.VALUE]
+
+    def _choices(
+        self, solved: Mapping[int, tuple[Block, BlockSharding]], mesh: Mesh
+    ) -> tuple[ShardingChoice, ...]:
+        """What every operator of every distinct block splits, and the next best."""
+        return tuple(
+            self._choice(number, index, sharding, mesh)
+            for number, (_, sharding) in enumerate(solved.values())
+            for index in sharding.decisions
+        )
+
+    def _choice(self, block: int, index: int, sharding: BlockSharding, mesh: Mesh) -> ShardingChoice:
+        operator = self.graph.operators[index]
+        other = sharding.alternatives(index)
+        conversion = sum(
+            sharding.held[o.tensor].cost.cycles for o in operator.operands if o.tensor in sharding.held
+        )
+        return ShardingChoice(
+            block=block,
+            node=operator.nodes[0] if operator.nodes else "",
+            operator=operator.name,
+            mesh=mesh,
+            factors=factor_names(operator, sharding.decisions[index]),
+            cycles=sharding.pieces[index].latency,
+            conversion_cycles=conversion,
+            next_factors=factor_names(operator, other[0]) if other else (),
+            next_cost=other[1] if other else -1,
+            pinned=any(node in self.pins for node in operator.nodes),
+        )
+
+
+def crossing_bytes(graph: Graph, planned: Sequence[int]) -> np.ndarray:
+    """int64[operators + 1]: bytes of the values that a cut before operator p would send to a later stage."""
+    crossing = np.zeros(len(graph.operators) + 1, dtype=np.int64)
+    made: dict[str, int] = {}
+    last: dict[str, int] = {}
+    inside = frozenset(planned)
+    for index in planned:
+        for operand in graph.operators[index].operands:
+            last[operand.tensor] = index
+        for result in graph.operators[index].results:
+            made.setdefault(result.tensor, index)
+    for name, index in made.items():
+        if graph.tensors[name].role is Role.VALUE and last.get(name, index) > index and index in inside:
+            crossing[index + 1] += graph.tensors[name].nbytes
+            crossing[last[name] + 1] -= graph.tensors[name].nbytes
+    return np.cumsum(crossing)
+
+
+def crossing_cycles(nbytes: np.ndarray, size: int, target: Target) -> tuple[np.ndarray, np.ndarray]:
+    """Estimated cycles of latency, and of a link, of bringing values of so many bytes into a group of
+    `size` chips: each takes its share over two hops and passes it on to the others."""
+    rule = target.link
+    hop = int(rule.cycles_per_flit) + int(rule.hop_latency)
+    flits = -(-nbytes // (size * int(rule.flit_bytes)))
+    busy = flits * int(rule.cycles_per_flit)
+    latency = np.where(nbytes > 0, 2 * hop + busy + (hop + busy if size > 1 else 0), 0)
+    return latency, 2 * busy
