@@ -104,7 +104,9 @@ def local_operand(
     if stored.name == operand.tensor and form.is_whole and not local.cuts:
         return operand
     cuts = dict(form.cuts)
-    kept = tuple(atom for atom, axes in need if cuts.get(atom) == axes)
+    # Pieces that came from a group of another mesh are pieces of another size.
+    is_alike = form.mesh == local.mesh
+    kept = tuple(atom for atom, axes in need if is_alike and cuts.get(atom) == axes)
     foreign = [atom for atom in cuts if atom not in kept and atom not in form.gathered]
     if foreign:
         raise ValueError(f"{operand.tensor} is cut along {foreign}, where a reader needs all of it")
