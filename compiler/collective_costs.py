@@ -1,11 +1,12 @@
 """What collectives take on a concrete group of chips: estimates, by which an algorithm is chosen.
 
-One-shot: every chip sends all it has to every other; a partial sum arrives n - 1 times and is added in one
-    pass of the vector unit. Fewest hops.
-Two-shot (all-reduce only): chip d receives and adds the d-th part of the elements, then sends the sum to
-    all. Fewest bytes where all chips are neighbours.
-Ring: parts go round from neighbour to neighbour. Fewest bytes where they are not.
-Hierarchical: along one mesh axis after the other, each with the best of the others.
+One-shot: every chip sends all it has to every other, and sums what arrives in one pass of the vector unit.
+    Fewest hops.
+Two-shot (all-reduce only): chip d receives and sums the d-th part of the elements, and sends the sum to all.
+    Fewest bytes where all chips are neighbours.
+Ring: parts go round from neighbour to neighbour. Fewest bytes where chips are not.
+Hierarchical (all-reduce): two-shot along the last mesh axis, in between the sums of the parts along the
+    others. (all-gather): along one axis after the other, as a forwarded exchange does.
 
 A step takes its flits on the busiest link, plus the latency of its hops; additions follow arrivals. Overlap
 with compute and with other collectives is not counted here: the scheduler finds it tile by tile.
@@ -27,8 +28,8 @@ Axes = tuple[int, ...]
 
 
 class CollectiveWanted(Protocol):
-    """What a collective does: `elements` of `dtype` of the whole (gathered, or not yet scattered) tensor, over
-    `axes` of `mesh`; `kind` is "gather", "scatter" or "reduce"."""
+    """A collective along `axes` of `mesh`; kind: "all_gather", "reduce_scatter" or "all_reduce". elements, of
+    `dtype`: of what every chip has before a reduction, and of the whole after a gather."""
 
     @property
     def kind(self) -> str: ...
@@ -75,17 +76,17 @@ class CollectiveCosts:
 
     def all_gather(self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes) -> CollectiveCost:
         """Every chip has a piece of `elements` / ways, and comes to have all `elements`."""
-        return _best(self.algorithms("gather", elements, dtype, mesh, axes))
+        return _best(self.algorithms("all_gather", elements, dtype, mesh, axes))
 
     def reduce_scatter(
         self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
     ) -> CollectiveCost:
         """Every chip has a partial sum of all `elements`, and comes to have a piece of the sum."""
-        return _best(self.algorithms("scatter", elements, dtype, mesh, axes))
+        return _best(self.algorithms("reduce_scatter", elements, dtype, mesh, axes))
 
     def all_reduce(self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes) -> CollectiveCost:
         """Every chip has a partial sum of all `elements`, and comes to have the sum."""
-        return _best(self.algorithms("reduce", elements, dtype, mesh, axes))
+        return _best(self.algorithms("all_reduce", elements, dtype, mesh, axes))
 
     def move(self, elements: int, dtype: DType, source: int, destination: int) -> int:
         """Cycles of a tensor from one chip to another, on an idle system."""
@@ -103,11 +104,14 @@ class CollectiveCosts:
         if mesh_ways(mesh, axes) == 1:
             return {"one-shot": NOTHING}
         step = _Step(self, elements, dtype, mesh, axes)
-        if kind == "gather":
+        if kind == "all_gather":
             found = {"one-shot": step.exchange(step.part), "ring": step.ring(1)}
-        elif kind == "scatter":
-            found = {"one-shot": step.exchange(step.part) + step.addition(step.part), "ring": step.adding_ring()}
-        elif kind == "reduce":
+        elif kind == "reduce_scatter":
+            found = {
+                "one-shot": step.exchange(step.part) + step.addition(step.part),
+                "ring": step.adding_ring(),
+            }
+        elif kind == "all_reduce":
             part = step.exchange(step.part)
             found = {
                 "one-shot": step.exchange(elements) + step.addition(elements),
@@ -115,23 +119,36 @@ class CollectiveCosts:
                 "ring": step.adding_ring() + step.ring(1),
             }
         else:
-            raise ValueError(f"collective {kind!r}: expected gather, scatter or reduce")
-        if sum(mesh[axis] > 1 for axis in axes) > 1:
-            found["hierarchical"] = self._hierarchical(kind, elements, dtype, mesh, axes)
+            raise ValueError(f"collective {kind}: expected all_gather, reduce_scatter or all_reduce")
+        inner = [axis for axis in axes if mesh[axis] > 1]
+        if len(inner) > 1 and kind == "all_gather":
+            found["hierarchical"] = self._gather_in_turn(elements, dtype, mesh, axes)
+        elif len(inner) > 1 and kind == "all_reduce":
+            found["hierarchical"] = self._reduce_in_between(elements, dtype, mesh, axes)
         return found
 
-    def _hierarchical(
-        self, kind: str, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
+    def _gather_in_turn(
+        self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
     ) -> CollectiveCost:
-        """Innermost axis first; a gather grows, a scatter shrinks what the next axis exchanges."""
+        """Innermost axis first: what the next axis exchanges has grown by then."""
         total, gathered = NOTHING, ceil(elements / mesh_ways(mesh, axes))
         for axis in reversed(axes):
             gathered *= mesh[axis]
-            amount = gathered if kind == "gather" else elements
-            total += _best(self.algorithms(kind, amount, dtype, mesh, (axis,)))
-            if kind == "scatter":
-                elements = ceil(elements / mesh[axis])
+            total += self.all_gather(gathered, dtype, mesh, (axis,))
         return total
+
+    def _reduce_in_between(
+        self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
+    ) -> CollectiveCost:
+        outer, inner = axes[:-1], axes[-1:]
+        part = ceil(elements / mesh_ways(mesh, inner))
+        between = self.algorithms("all_reduce", part, dtype, mesh, outer)["one-shot"]
+        ways = (
+            between + self.all_gather(elements, dtype, mesh, inner),
+            self.reduce_scatter(part, dtype, mesh, outer) + self.all_gather(elements, dtype, mesh, axes),
+        )
+        first = self.algorithms("reduce_scatter", elements, dtype, mesh, inner)["one-shot"]
+        return first + min(ways, key=lambda cost: (cost.cycles, cost.link))
 
     def _phase(self, phase: "Callable[..., Phase]", elements: int, dtype: DType) -> CollectiveCost:
         flits = ceil(elements * dtype.itemsize / self.target.link.flit_bytes)

@@ -20,7 +20,7 @@ from chiplan.partitioner import Link, ShardingProblem, Variable
 from .atoms import GraphAtoms, OperandAtoms
 from .collective_costs import CollectiveCosts
 from .graph_edit import kept_tensors
-from .placements import REPLICATE, Placements, Shard
+from .placements import REPLICATE, Placement, Placements, Shard
 from .sharding_choices import Choice
 from .sharding_tensors import Codes, Conversions, Held, is_complete, local_elements
 
@@ -145,7 +145,7 @@ class BlockVariables:
         name = tensor.name
         asked = [c.needs[operand] for i, operand in self.readers.get(name, ()) for c in self.choices[i]]
         asked += [c.gives[result] for i, result in self.writers.get(name, ()) for c in self.choices[i]]
-        shards = [
+        shards: list[list[Placement]] = [
             [REPLICATE, *dict.fromkeys(p for p in column if isinstance(p, Shard))]
             for column in zip(*asked, strict=True)
         ]
@@ -156,7 +156,8 @@ class BlockVariables:
         self.resident[name] = number, placements
         for index, operand in self.readers.get(name, ()):
             needs = [choice.needs[operand] for choice in self.choices[index]]
-            self.links.append(Link(number, self.item[index], self.codes.serving(placements, needs)))
+            agree = self.codes.equal if tensor.role is Role.STATE else self.codes.serving
+            self.links.append(Link(number, self.item[index], agree(placements, needs)))
         for index, result in self.writers.get(name, ()):
             fits = self._writing(placements, index, result)
             self.links.append(Link(number, self.item[index], fits))
@@ -166,7 +167,9 @@ class BlockVariables:
         the new rows and their owner writes them."""
         gives = [choice.gives[result] for choice in self.choices[index]]
         have, given = self.codes.table(placements)[:, None, :], self.codes.table(gives)[None, :, :]
-        owned = np.array([[self._one_owner(p, axis, index, result) for axis in range(len(p))] for p in placements])
+        owned = np.array(
+            [[self._one_owner(p, axis, index, result) for axis in range(len(p))] for p in placements]
+        )
         fits: np.ndarray = ((have == given) | (owned[:, None, :] & (given == 0))).all(axis=-1)
         return fits
 

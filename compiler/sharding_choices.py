@@ -79,9 +79,7 @@ def factor_names(operator: Operator, decision: Decision) -> tuple[str, ...]:
     return tuple("none" if atom is None else operator.factors[atom[0]].name for atom in decision)
 
 
-def pinned(
-    operator: Operator, choices: tuple[Choice, ...], pins: Mapping[str, str]
-) -> tuple[Choice, ...]:
+def pinned(operator: Operator, choices: tuple[Choice, ...], pins: Mapping[str, str]) -> tuple[Choice, ...]:
     """The choices that the user's pins leave: those that split the pinned factor along some mesh axis."""
     for node in operator.nodes:
         factor = pins.get(node)

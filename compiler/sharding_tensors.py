@@ -1,17 +1,17 @@
 """How tensors may be held inside a group: as produced, and, once, converted to what the readers need."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
 
 import numpy as np
 
-from chiplan.ir import DType, Reducer
+from chiplan.ir import DType
 
 from .atoms import TensorAtom
 from .collective_costs import NOTHING, CollectiveCost, CollectiveCosts
-from .placements import REPLICATE, Partial, Placement, Placements, Replicate, Shard
+from .placements import REPLICATE, Partial, Placement, Placements, Shard
 
 Atoms = tuple[tuple[int, ...], ...]
 
@@ -37,15 +37,21 @@ def is_complete(placements: Placements) -> bool:
 
 def local_elements(atoms: Atoms, held: Placements, mesh: Sequence[int]) -> int:
     """Elements of the largest piece."""
-    ways: dict[TensorAtom, int] = {}
-    for placement, count in zip(held, mesh, strict=True):
-        if isinstance(placement, Shard):
-            ways[placement.atom] = ways.get(placement.atom, 1) * count
+    ways = _ways(held, mesh)
     return prod(
         ceil(extent / ways.get((dimension, position), 1))
         for dimension, extents in enumerate(atoms)
         for position, extent in enumerate(extents)
     )
+
+
+def _ways(held: Placements, mesh: Sequence[int]) -> dict[TensorAtom, int]:
+    """Into how many pieces each cut atom is cut."""
+    ways: dict[TensorAtom, int] = {}
+    for placement, count in zip(held, mesh, strict=True):
+        if isinstance(placement, Shard):
+            ways[placement.atom] = ways.get(placement.atom, 1) * count
+    return ways
 
 
 class Conversions:
@@ -55,55 +61,63 @@ class Conversions:
         self._costs, self._mesh = costs, mesh
 
     def states(self, atoms: Atoms, dtype: DType, made: Iterable[Placements]) -> tuple[Held, ...]:
-        """Every form for every placement that it may be made with, the unconverted first."""
+        """Every form for every placement that it may be made with, the unconverted first.
+
+        Partial results become results together, along all axes that have any: whole on every chip, or in
+        pieces of the outermost atom. An atom that several axes cut is gathered along all of them.
+        """
         return tuple(
             Held(first, used, self._cost(atoms, dtype, first, used))
             for first in made
-            for used in product(*(self._targets(atoms, first, axis) for axis in range(len(self._mesh))))
+            if len({p for p in first if isinstance(p, Partial)}) <= 1
+            for used in self._forms(atoms, first)
         )
 
-    def _targets(self, atoms: Atoms, made: Placements, axis: int) -> list[Placement]:
-        match made[axis]:
-            case Replicate():
-                return [REPLICATE]
-            case Shard():
-                return [made[axis], REPLICATE]
-            case Partial(reducer=reducer):
-                outer = _outermost(atoms)
-                scattered = [Shard(outer)] if outer and self._may_scatter(atoms, outer, made, axis) else []
-                return [made[axis], REPLICATE, *(scattered if reducer is Reducer.SUM else [])]
+    def _forms(self, atoms: Atoms, made: Placements) -> list[Placements]:
+        cut = list(dict.fromkeys(p for p in made if isinstance(p, Shard)))
+        sums: list[Placement] = [REPLICATE]
+        outer = self._scattered(atoms, made)
+        if outer is not None and not is_complete(made):
+            sums.append(Shard(outer))
+        forms = []
+        for result in [None, *sums] if not is_complete(made) else [None]:
+            for kept in product((True, False), repeat=len(cut)):
+                stays = dict(zip(cut, kept, strict=True))
+                if result is None and not is_complete(made) and not all(kept):
+                    continue
+                forms.append(tuple(_becomes(p, stays, result) for p in made))
+        return forms
 
-    def _may_scatter(self, atoms: Atoms, outer: TensorAtom, made: Placements, axis: int) -> bool:
-        """Pieces must be runs of the stored elements, all of one length."""
-        extent = atoms[outer[0]][outer[1]]
-        return extent % self._mesh[axis] == 0 and Shard(outer) not in made
+    def _scattered(self, atoms: Atoms, made: Placements) -> TensorAtom | None:
+        """The outermost atom of which a chip has several elements: its pieces are runs of a chip's elements.
+        None where it is cut already, or where some piece is short."""
+        ways = _ways(made, self._mesh)
+        if any(atoms[d][p] % count for (d, p), count in ways.items()):
+            return None
+        every = ((d, p) for d, extents in enumerate(atoms) for p in range(len(extents)))
+        outer = next((atom for atom in every if atoms[atom[0]][atom[1]] > ways.get(atom, 1)), None)
+        return None if outer in ways else outer
 
     def _cost(self, atoms: Atoms, dtype: DType, made: Placements, used: Placements) -> CollectiveCost:
-        """Scatters first, since they leave less to do; then sums over all axes together; gathers last."""
-        total, now = NOTHING, list(made)
-        axes = range(len(self._mesh))
-        for axis in axes:
-            if isinstance(made[axis], Partial) and isinstance(used[axis], Shard):
-                elements = local_elements(atoms, tuple(now), self._mesh)
-                total += self._costs.reduce_scatter(elements, dtype, self._mesh, (axis,))
-                now[axis] = used[axis]
-        for reducer in Reducer:
-            summed = tuple(a for a in axes if now[a] == Partial(reducer) and used[a] == REPLICATE)
-            if summed:
-                elements = local_elements(atoms, tuple(now), self._mesh)
-                total += self._costs.all_reduce(elements, dtype, self._mesh, summed)
+        """Sums over all axes together, then gathers over all axes together."""
+        total, axes = NOTHING, range(len(self._mesh))
+        summed = tuple(a for a in axes if isinstance(made[a], Partial) and used[a] != made[a])
+        if summed:
+            elements = local_elements(atoms, made, self._mesh)
+            reduce = self._costs.all_reduce if used[summed[0]] == REPLICATE else self._costs.reduce_scatter
+            total += reduce(elements, dtype, self._mesh, summed)
         gathered = tuple(a for a in axes if isinstance(made[a], Shard) and used[a] == REPLICATE)
         if gathered:
-            now = [REPLICATE if a in gathered else placement for a, placement in enumerate(now)]
-            elements = local_elements(atoms, tuple(now), self._mesh)
+            elements = local_elements(atoms, used, self._mesh)
             total += self._costs.all_gather(elements, dtype, self._mesh, gathered)
         return total
 
 
-def _outermost(atoms: Atoms) -> TensorAtom | None:
-    """The first atom of more than one element."""
-    found = ((d, p) for d, extents in enumerate(atoms) for p, extent in enumerate(extents) if extent > 1)
-    return next(found, None)
+def _becomes(placement: Placement, stays: Mapping[Shard, bool], result: Placement | None) -> Placement:
+    """A placement after the conversion; `result` None: nothing is summed."""
+    if isinstance(placement, Shard):
+        return placement if stays[placement] else REPLICATE
+    return result if isinstance(placement, Partial) and result is not None else placement
 
 
 class Codes:

@@ -41,8 +41,8 @@ def eliminate(problem: ShardingProblem, costs: Sequence[np.ndarray]) -> tuple[in
     for link in problem.links:
         cost = np.where(link.allowed, 0, _NEVER)
         ascending = link.first < link.second
-        scope = (link.first, link.second) if ascending else (link.second, link.first)
-        tables.append(_Table(scope, cost if ascending else cost.T))
+        pair = (link.first, link.second) if ascending else (link.second, link.first)
+        tables.append(_Table(pair, cost if ascending else cost.T))
     sizes = [variable.values for variable in problem.variables]
     if not all(sizes):
         return None

@@ -1,6 +1,6 @@
 """A sharding problem as a CP-SAT model: one boolean a value, exactly one true a variable."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -69,7 +69,8 @@ class _Model:
         )
 
     def hint(self, chosen: Sequence[int] | None) -> None:
-        self.model.clear_hints()
+        clear: Callable[[], None] = self.model.clear_hints
+        clear()
         for booleans, value in zip(self.chosen, chosen or (), strict=False):
             for number, boolean in enumerate(booleans):
                 self.model.add_hint(boolean, number == value)
