@@ -1,10 +1,11 @@
 """Which interval to schedule at: the shortest that closes, or the one that serves the objective best."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
-from chiplan.ir import Certificate, Graph, Target
+from chiplan.ir import Certificate, ExchangeKind, Graph, Target, mesh_ways
 
 from .addresses import OutOfSram
 from .links import Router
@@ -41,6 +42,13 @@ _TIGHT_PACKING = Packing(grain=32)
 """A grain of about a row chunk wastes a few cycles an operator, and leaves gaps that short tiles fill to
 the last cycle: a full circle may close with it alone."""
 
+_WIDE_STRETCHES = (0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.5, 2.5, 4.0, 8.0, 16.0)
+"""The same for groups, fewer: a pass takes longer."""
+_EFFORT = 12_000
+"""Operators that may be scheduled for groups, in all intervals together."""
+_FEWEST_TRIES = 2
+_LARGE = 600
+"""Operators of a graph on groups for which one way of packing has to do."""
 _BISECTIONS = 3
 _ENDLESS = 1 << 40
 """An interval in which no two micro-batches can meet."""
@@ -70,6 +78,7 @@ class IntervalSearch:
         self.objective, self.users, self.progress = objective, users, progress
         self.router = Router(target.topology)
         self.waiting = False
+        self._is_large = len(graph.operators) > _LARGE and bool(graph.exchanges)
         self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
 
     def run(self, stages: Sequence[StageWork]) -> Found:
@@ -87,6 +96,8 @@ class IntervalSearch:
             self.waiting = False
 
     def _best(self, stages: Sequence[StageWork]) -> Found:
+        if any(len(stage.chips) > 1 for stage in stages):
+            return self._best_of_groups(stages)
         alone = self._at(stages, _ENDLESS).latency if self.objective == "latency" else 0
         best: Schedule | None = None
         refusals: dict[int, NoRoom | OutOfSram] = {}
@@ -104,6 +115,57 @@ class IntervalSearch:
         shorter = [interval for interval in refusals if interval < best.interval]
         return Found(best, self._words(refusals[max(shorter)]) if shorter else "")
 
+    def _best_of_groups(self, stages: Sequence[StageWork]) -> Found:
+        """A pass over thousands of chips' links is dear, so few intervals are tried: from the shortest
+        that could help until no longer one can be better, or the effort is spent."""
+        alone = self._alone(stages)
+        best: Schedule | None = None
+        refusals: dict[int, NoRoom | OutOfSram] = {}
+        if self._has_addresses(stages, alone, refusals):
+            best = alone
+        least = max(self.least(stages), ceil(alone.latency / self.users) if self.graph.states else 1)
+        for interval in self._few_intervals(least, alone.interval):
+            if best is not None and self._settled_early(best, alone):
+                break
+            best = self._better(best, self._try(stages, interval, refusals))
+        if best is None:
+            raise next(refusal for refusal in refusals.values() if isinstance(refusal, OutOfSram))
+        shorter = [interval for interval in refusals if interval < best.interval]
+        return Found(best, self._words(refusals[max(shorter)]) if shorter else "")
+
+    def _few_intervals(self, least: int, longest: int) -> list[int]:
+        ladder = dict.fromkeys(least + int(least * stretch) for stretch in _WIDE_STRETCHES)
+        intervals = [interval for interval in ladder if interval < longest]
+        tries = max(_FEWEST_TRIES, _EFFORT // len(self.graph.operators))
+        return intervals[:: max(1, ceil(len(intervals) / tries))]
+
+    def _settled_early(self, best: Schedule, alone: Schedule) -> bool:
+        """Whether no longer interval than the last one tried can be better."""
+        if self.objective == "latency" or self.graph.states:
+            least = alone.latency
+            return best.latency <= least and (
+                best is not alone or self.pace(best) <= ceil(least / self.users)
+            )
+        return best is not alone
+
+    def _alone(self, stages: Sequence[StageWork]) -> Schedule:
+        """The schedule of a micro-batch that has the chips to itself, at the shortest interval at which
+        it still has."""
+        packings = _PACKINGS[1:] if self._is_large else _PACKINGS
+        found = [self._at(stages, _ENDLESS, packing) for packing in packings]
+        best = min(found, key=lambda schedule: schedule.latency)
+        return replace(best, interval=best.span)
+
+    def _has_addresses(
+        self, stages: Sequence[StageWork], schedule: Schedule, refusals: dict[int, NoRoom | OutOfSram]
+    ) -> bool:
+        try:
+            build_buffers(self.graph, stages, schedule, self.target, self.users, self.names)
+        except OutOfSram as refusal:
+            refusals[schedule.interval] = refusal
+            return False
+        return True
+
     def _try(
         self, stages: Sequence[StageWork], interval: int, refusals: dict[int, NoRoom | OutOfSram]
     ) -> Schedule | None:
@@ -111,7 +173,7 @@ class IntervalSearch:
         self.progress(f"scheduling at an interval of {interval:,} cycles")
         found: list[Schedule] = []
         for packing in (*_PACKINGS, _TIGHT_PACKING):
-            if found and packing is _TIGHT_PACKING:
+            if found and (packing is _TIGHT_PACKING or self._is_large):
                 continue
             try:
                 schedule = self._at(stages, interval, packing)
@@ -184,8 +246,12 @@ class IntervalSearch:
             self.graph, self.target, stages, self.tiled, interval, self.router, packing, self.users, room
         ).run()
 
+    def least(self, stages: Sequence[StageWork]) -> int:
+        """An interval below which the busiest unit or the links into the chips of a group have no time."""
+        return max(busiest_unit(stages, self.tiled), busiest_entry(stages, self.graph, self.target))
+
     def _intervals(self, stages: Sequence[StageWork]) -> Iterator[int]:
-        least = busiest_unit(stages, self.tiled)
+        least = self.least(stages)
         yield from dict.fromkeys(least + int(least * stretch) for stretch in _STRETCHES)
         alone, interval = self._at(stages, _ENDLESS).latency + 1, 10 * least
         while interval < alone:
@@ -195,9 +261,9 @@ class IntervalSearch:
         yield max(interval, alone)
 
 
-def certify(found: Found, stages: Sequence[StageWork], tiled: Mapping[int, TiledOperator]) -> Certificate:
-    """How far the interval is from what the busiest unit of these stages needs."""
-    least, interval = busiest_unit(stages, tiled), found.schedule.interval
+def certify(found: Found, least: int) -> Certificate:
+    """How far the interval is from the least that these stages need."""
+    interval = found.schedule.interval
     problem = "schedule: interval of these stages" + (f"; {found.binding}" if found.binding else "")
     status = "optimal" if interval == least else "feasible"
     return Certificate(problem, status, interval, least, (interval - least) / max(1, least), 0.0)
@@ -211,3 +277,29 @@ def busiest_unit(stages: Sequence[StageWork], tiled: Mapping[int, TiledOperator]
             key = (stage.first_chip, tiled[index].operator.unit)
             loads[key] = loads.get(key, 0) + tiled[index].work
     return max(1, *loads.values()) if loads else 1
+
+
+def busiest_entry(stages: Sequence[StageWork], graph: Graph, target: Target) -> int:
+    """Cycles that the links into a chip of a group need at the least for what the chips exchange."""
+    entries = Counter(int(link.destination) for link in target.topology.links)
+    home = {
+        result.tensor: stage
+        for stage in stages
+        for index in stage.operators
+        for result in graph.operators[index].results
+    }
+    received: Counter[int] = Counter()
+    for exchange in graph.exchanges:
+        if (stage := home.get(exchange.source)) is not None:
+            ways = mesh_ways(stage.mesh, exchange.axes)
+            share = ways if exchange.kind is ExchangeKind.SHIFT else ways - 1
+            received[stage.first_chip] += graph.tensors[exchange.source].nbytes * share // ways
+    rule = target.link
+    return max(
+        (
+            received[stage.first_chip] // rule.flit_bytes * rule.cycles_per_flit // max(1, entries[chip])
+            for stage in stages
+            for chip in stage.chips
+        ),
+        default=0,
+    )

@@ -17,7 +17,7 @@ import numpy as np
 from chiplan.ir import Reshape, Target, Tensor, Topology
 
 from .modulo import ModuloTable, NoRoom
-from .movements import Leg, Movement
+from .movements import Leg, Movement, make_movement
 from .ready_times import ReadyMap, block_maximum, grid_map, map_step
 
 _CHUNKS = 32
@@ -123,7 +123,10 @@ class LinkScheduler:
 
     def carry(self, legs: Sequence[Leg], tensor: Tensor, into: str) -> Movement:
         """Schedule legs one after the other, each on the route where it arrives first; raises NoRoom."""
-        starts, arrivals, routes, slots = [], [], [], []
+        starts: list[int] = []
+        arrivals: list[int] = []
+        slots: list[int] = []
+        routes: list[tuple[int, ...]] = []
         for leg in legs:
             flits = ceil((leg.last - leg.first) * tensor.dtype.itemsize / self.rule.flit_bytes)
             slot = flits * self.rule.cycles_per_flit
@@ -133,9 +136,9 @@ class LinkScheduler:
             slots.append(slot)
             routes.append(links)
             arrivals.append(start + (len(links) - 1) * self.stride + slot + self.rule.hop_latency)
-        columns = np.array([leg[:5] for leg in legs], dtype=np.int64).reshape(-1, 5).T.copy()
-        timing = (np.array(column, dtype=np.int64) for column in (starts, slots, arrivals))
-        movement = Movement(tensor.name, into, *columns, *timing, _padded(routes), self.stride)
+        ends = np.array([leg[:5] for leg in legs], dtype=np.int64).reshape(-1, 5).T
+        columns = (*ends, *(np.array(column, dtype=np.int64) for column in (starts, slots, arrivals)))
+        movement = make_movement(tensor.name, into, columns, _padded(routes), self.stride)
         self.sent.append(movement)
         return movement
 

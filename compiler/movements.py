@@ -67,3 +67,11 @@ class Movement:
     @property
     def last_arrival(self) -> int:
         return int(self.arrival.max())
+
+
+def make_movement(
+    tensor: str, into: str, columns: Sequence[np.ndarray], links: np.ndarray, stride: int
+) -> Movement:
+    """A movement from its columns, in the order in which the class names them."""
+    source, destination, first, last, at, start, slot, arrival = (column.copy() for column in columns)
+    return Movement(tensor, into, source, destination, first, last, at, start, slot, arrival, links, stride)

@@ -88,6 +88,13 @@ class Schedule:
     sent: tuple[Movement, ...]
     lifetimes: Mapping[tuple[int, str], Lifetime]
 
+    @property
+    def span(self) -> int:
+        """A number of cycles after which everything of one micro-batch is over."""
+        tiles = max(int((done.end + done.tiled.depth).max()) for done in self.programs.values())
+        arrivals = max((movement.last_arrival for movement in self.sent), default=0)
+        return max(1, tiles, arrivals, *(life.death for life in self.lifetimes.values()))
+
 
 @dataclass
 class ChipState:
