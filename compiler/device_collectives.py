@@ -8,6 +8,7 @@ hierarchical  two-shot along the last mesh axis; in between, the sums along the 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from math import prod
 
 from chiplan.ir import (
@@ -83,18 +84,18 @@ class Partials:
     dtype: DType
     wire: DType
 
-    @property
+    @cached_property
     def plain(self) -> Form:
         """A chip's piece of the result by itself; short pieces in dimensions of their own."""
         form = plain_form(self.atoms, self.mesh, self.cuts)
         return replace(form, body=grouped(form.piece, self.groups))
 
-    @property
+    @cached_property
     def alone(self) -> Form:
         """Partials by themselves."""
         return replace(self.plain, body=self.body)
 
-    @property
+    @cached_property
     def groups(self) -> Groups:
         return broken(self.atoms, dict(self.cuts), self.mesh)
 
@@ -304,8 +305,9 @@ class _Builder:
     ) -> None:
         """An operator that combines what it reads, in order, over the iteration space `shape`."""
         axes = tuple(range(len(shape)))
-        names = {**{name: self.tensors[name].shape for name, _ in reads}}
-        operands = tuple(Operand(name, simplify_view(view, names[name]), axes) for name, view in reads)
+        operands = tuple(
+            Operand(name, _simplified(view, self.tensors[name].shape), axes) for name, view in reads
+        )
         body = self._combination(len(reads), dtype)
         result = Result(
             target,
@@ -340,6 +342,10 @@ def _splits(pieces: _Pieces) -> tuple[Split, ...]:
     return (Split(0, pieces.axes, pieces.extent),)
 
 
+_simplified = lru_cache(maxsize=16384)(simplify_view)
+
+
+@lru_cache(maxsize=16384)
 def _entry(row: int, shape: Shape) -> ViewStep:
     """Entry `row` of the leading dimension."""
     starts, stops = (row, *[0] * (len(shape) - 1)), (row + 1, *shape[1:])

@@ -8,7 +8,7 @@ those of other chips can be gathered beside it:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 from typing import TypeAlias
 
@@ -122,28 +122,28 @@ class Form:
     flat: tuple[int, ...] = ()
     body: Shape = ()
 
-    @property
+    @cached_property
     def lead(self) -> tuple[int, ...]:
         """Mesh axes of the leading dimension; none where there is no such dimension."""
         cuts = dict(self.cuts)
         return (*(axis for atom in self.gathered for axis in cuts[atom]), *self.flat)
 
-    @property
+    @cached_property
     def shape(self) -> Shape:
         lead = self.lead
         return (mesh_ways(self.mesh, lead), *self.body) if lead else self.body
 
-    @property
+    @cached_property
     def piece(self) -> Atoms:
         """Extents of the atoms of a chip's piece."""
         return local_atoms(self.atoms, dict(self.cuts), self.mesh)
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """Whether it is stored as the whole graph has it."""
         return not self.cuts and not self.flat and self.body == tuple(map(prod, self.atoms))
 
-    @property
+    @cached_property
     def is_even(self) -> bool:
         """Whether no piece is short."""
         return all(
@@ -151,6 +151,7 @@ class Form:
         )
 
 
+@lru_cache(maxsize=16384)
 def plain_form(atoms: Atoms, mesh: tuple[int, ...], cuts: Cuts = ()) -> Form:
     """A piece by itself, with the dimensions of the whole."""
     piece = local_atoms(atoms, dict(cuts), mesh)

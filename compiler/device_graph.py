@@ -323,6 +323,8 @@ class _Builder:
             if work.written[result.tensor].dtype is not self.graph.tensors[result.tensor].dtype
         }
         is_first = self.first[index] == work.number
+        if is_first and operands == operator.operands and results == operator.results and not local.cuts:
+            return operator
         return replace(
             operator,
             name=operator.name if is_first else f"{operator.name}@{work.number}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -21,7 +22,7 @@ from chiplan.ir import (
 )
 
 from .atoms import Decision, FactorAtom, OperandAtoms, OperatorAtoms, TensorAtom
-from .device_forms import Cuts, Form, Groups, Tail, broken, local_atoms, reading_view, whole_groups
+from .device_forms import Atoms, Cuts, Form, Groups, Tail, broken, local_atoms, reading_view, whole_groups
 from .device_storage import Stored, Written
 
 
@@ -36,8 +37,8 @@ class LocalFactors:
 
     cuts: Mapping[FactorAtom, tuple[int, ...]]
     mesh: tuple[int, ...]
-    atoms: tuple[tuple[int, ...], ...]
-    local: tuple[tuple[int, ...], ...]
+    atoms: Atoms
+    local: Atoms
     groups: Groups
     numbers: tuple[tuple[int, ...], ...]
     factors: tuple[Factor, ...]
@@ -65,35 +66,34 @@ def local_factors(
 
     Raises ValueError for a split of a `whole` factor, or of a gathered one within its rows.
     """
-    cuts = split_axes(decision)
-    _check_splits(operator, atoms, cuts)
-    local = local_atoms(atoms.factors, cuts, mesh)
-    groups = broken(atoms.factors, cuts, mesh)
-    numbers: list[tuple[int, ...]] = []
-    factors: list[Factor] = []
-    splits: list[Split] = []
-    for f, (factor, ranges) in enumerate(zip(operator.factors, groups, strict=True)):
-        numbers.append(tuple(range(len(factors), len(factors) + len(ranges))))
-        for number, (low, high) in enumerate(ranges):
-            name = factor.name if len(ranges) == 1 else f"{factor.name}/{number}"
-            axes = tuple(sorted(axis for a in range(low, high) for axis in cuts.get((f, a), ())))
-            if axes:
-                splits.append(Split(len(factors), axes, prod(atoms.factors[f][low:high])))
-            factors.append(replace(factor, name=name, extent=prod(local[f][low:high])))
-    return LocalFactors(
-        cuts, mesh, atoms.factors, local, groups, tuple(numbers), tuple(factors), tuple(splits)
-    )
-
-
-def _check_splits(
-    operator: Operator, atoms: OperatorAtoms, cuts: Mapping[FactorAtom, tuple[int, ...]]
-) -> None:
-    for f, position in cuts:
+    for f, position in filter(None, decision):
         factor = operator.factors[f]
         if factor.whole or position >= len(atoms.factors[f]):
             raise ValueError(f"{operator.name}: factor {factor.name} cannot be split at atom {position}")
         if factor.gathered and position:
             raise ValueError(f"{operator.name}: an index counts whole rows; {factor.name} is split in them")
+    return _local_factors(operator.factors, atoms.factors, decision, mesh)
+
+
+@lru_cache(maxsize=16384)
+def _local_factors(
+    whole: tuple[Factor, ...], atoms: Atoms, decision: Decision, mesh: tuple[int, ...]
+) -> LocalFactors:
+    cuts = split_axes(decision)
+    local = local_atoms(atoms, cuts, mesh)
+    groups = broken(atoms, cuts, mesh)
+    numbers: list[tuple[int, ...]] = []
+    factors: list[Factor] = []
+    splits: list[Split] = []
+    for f, (factor, ranges) in enumerate(zip(whole, groups, strict=True)):
+        numbers.append(tuple(range(len(factors), len(factors) + len(ranges))))
+        for number, (low, high) in enumerate(ranges):
+            name = factor.name if len(ranges) == 1 else f"{factor.name}/{number}"
+            axes = tuple(sorted(axis for a in range(low, high) for axis in cuts.get((f, a), ())))
+            if axes:
+                splits.append(Split(len(factors), axes, prod(atoms[f][low:high])))
+            factors.append(replace(factor, name=name, extent=prod(local[f][low:high])))
+    return LocalFactors(cuts, mesh, atoms, local, groups, tuple(numbers), tuple(factors), tuple(splits))
 
 
 def local_operand(
@@ -155,7 +155,7 @@ def tensor_groups(
     return found
 
 
-def groups_at(atoms: tuple[tuple[int, ...], ...], fronts: set[TensorAtom]) -> Groups:
+def groups_at(atoms: Atoms, fronts: set[TensorAtom]) -> Groups:
     """Dimensions taken apart at the front of certain atoms."""
     if not fronts:
         return whole_groups(atoms)
