@@ -66,7 +66,7 @@ def _places(timeline: Timeline, readiness: Readiness, output: Output) -> OutputP
 
 def _finish(timeline: Timeline, readiness: Readiness, output: Output, stage: int) -> int:
     """Cycle in which all chips of a stage have all of an output, or all of their pieces."""
-    cycles = readiness.at((stage, output.tensor)).latest()
+    cycles = readiness.at((stage, output.tensor)).latest
     sharding = timeline.graph.tensors[output.tensor].sharding
     # The rows appended to a state are seen on each chip's piece; what the model gives is seen whole.
     if sharding is not None and output in timeline.graph.outputs:

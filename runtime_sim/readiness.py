@@ -11,10 +11,18 @@ from functools import cached_property
 
 import numpy as np
 
-from chiplan.ir import MeshPlace, Result, Role, mesh_ways
+from chiplan.ir import MeshPlace, Own, Result, Role, View, mesh_ways
 
 from .groups import Place
-from .ready_times import cell_edges, cell_minima, range_maxima, result_grid, spread, spread_cells
+from .ready_times import (
+    cell_edges,
+    cell_minima,
+    latest_view,
+    range_maxima,
+    result_grid,
+    spread,
+    spread_cells,
+)
 from .timeline import OperatorRun, Timeline
 
 Writer = tuple[OperatorRun, Result]
@@ -74,28 +82,63 @@ class ReadyTimes:
         role = self._tensor.role
         self._given = role is Role.WEIGHT or (role is Role.INPUT and not len(self._rows))
 
+    def seen(self, view: View, lenient: bool = False) -> np.ndarray:
+        """Cycle in which what a view shows is there on all chips, at the latest.
+
+        lenient: on the chips that get it at all, without those of `lacking`.
+        """
+        mine = Own(0, self._own, self._tensor.shape[0] if self._tensor.shape else 0)
+        if self._own and not self._irregular and view[:1] == (mine,):
+            # Each chip sees what it wrote, all in the same cycles.
+            return latest_view(view[1:], self._written[:1])
+        return latest_view(view, self.latest_of_some if lenient else self.latest)
+
+    @cached_property
     def latest(self) -> np.ndarray:
         """Cycle in which every element is there on all chips, with the tensor's shape."""
         if self._given:
             return np.broadcast_to(np.zeros((), self._readiness.dtype), self._tensor.shape)
         if self._irregular:
             return np.asarray(np.maximum.reduce([self.on(rank) for rank in range(len(self.places))]))
-        written = self._written
         if not self._own and not len(self._rows):
-            return written
+            return self._written
+        return self._joined(self._arrived)
+
+    @cached_property
+    def latest_of_some(self) -> np.ndarray:
+        """`latest` without the chips on which an element never arrives."""
+        if not self.lacking:
+            return self.latest
+        never = self._readiness.never
+        return self._joined(np.where(self._arrived == never, self._long_ago, self._arrived))
+
+    @cached_property
+    def lacking(self) -> list[int]:
+        """Ranks of the chips to which a part of what they do not write never comes: padding behind a
+        short piece, or a piece of which they have no use."""
+        if self._given or self._irregular:
+            return []
+        misses = (self._arrived == self._readiness.never) & ~self._writes_cell
+        return [int(rank) for rank in np.flatnonzero(misses.any(axis=1))]
+
+    def _joined(self, arrived: np.ndarray) -> np.ndarray:
+        """Latest of all chips, from the arrivals of every cell and from what is written."""
         shape = self._tensor.shape
-        at_owner, elsewhere = self._arrivals_by_owner()
-        cycles: np.ndarray = written
-        if at_owner.min() < self._readiness.never:
-            cycles = np.minimum(written, spread_cells(at_owner, self._edges).reshape(shape))
-        if self._own:
+        at_writer = np.where(self._writes_cell, self._arrived, self._long_ago).max(axis=0)
+        elsewhere = np.where(self._writes_cell, self._long_ago, arrived).max(axis=0)
+        if not self._writes_cell.any():
+            return spread_cells(elsewhere, self._edges).reshape(shape)
+        cycles: np.ndarray = self._written
+        if at_writer.min() < self._readiness.never:
+            cycles = np.minimum(cycles, spread_cells(at_writer, self._edges).reshape(shape))
+        if not self._writes_cell.all():
             cycles = np.maximum(cycles, spread_cells(elsewhere, self._edges).reshape(shape))
         return cycles
 
     def on(self, rank: int) -> np.ndarray:
         """Cycle in which every element is there on one chip, with the tensor's shape."""
         if self._given:
-            return self.latest()
+            return self.latest
         written = self._produced(self.places[rank])
         if not len(self._rows):
             return written
@@ -149,6 +192,11 @@ class ReadyTimes:
         return first, first + transfers.last[rows] - transfers.first[rows]
 
     @property
+    def _long_ago(self) -> int:
+        """Earlier than everything: what nobody waits for."""
+        return -self._readiness.never
+
+    @property
     def _piece_elements(self) -> int:
         return self._tensor.elements // mesh_ways(self.places[0].mesh, self._own)
 
@@ -166,17 +214,10 @@ class ReadyTimes:
     def _writes_cell(self) -> np.ndarray:
         """Whether a chip writes a cell itself, if anybody does, [chips, cells]."""
         if not self._own:
-            return np.ones(self._arrived.shape, dtype=bool)
+            written = bool(self._writers) or self._tensor.role is Role.STATE
+            return np.full(self._arrived.shape, written)
         own = np.array([place.piece(self._own) for place in self.places])
         return np.asarray(own[:, None] == self._edges[:-1] // self._piece_elements)
-
-    def _arrivals_by_owner(self) -> tuple[np.ndarray, np.ndarray]:
-        """Latest arrival of every cell on the chips that write it themselves, and on the others."""
-        # Earlier than everything: not asked for.
-        low = -self._readiness.never
-        at_owner = np.where(self._writes_cell, self._arrived, low).max(axis=0)
-        elsewhere = np.where(self._writes_cell, low, self._arrived).max(axis=0)
-        return at_owner, elsewhere
 
     def _latest_in_cells(self, cycles: np.ndarray) -> np.ndarray:
         return np.asarray(np.maximum.reduceat(cycles.ravel(), self._edges[:-1]))

@@ -8,16 +8,16 @@ is too late each chip is looked at by itself: it may have a piece that the other
 iterations may end before what it lacks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from chiplan.ir import MeshPlace, Operator, Role, Unit, apply_view
+from chiplan.ir import MeshPlace, Operand, Operator, Role, Unit, View, apply_view
 
 from .faults import Fault, first_rows
 from .groups import Place
 from .readiness import Readiness, ReadyTimes
-from .ready_times import latest_view, operand_needs
+from .ready_times import operand_needs
 from .tiles import tile_fault
 from .timeline import OperatorRun, Timeline
 
@@ -45,24 +45,33 @@ def check_readiness(timeline: Timeline, readiness: Readiness) -> Iterator[Fault]
 
 def _late_reads(timeline: Timeline, readiness: Readiness, place: Place, times: ReadyTimes) -> Iterator[Fault]:
     # An operand that is read alike by several operators is seen through its view once.
-    viewed: dict[object, np.ndarray] = {}
-    cycles: np.ndarray | None = None
+    viewed: dict[View, np.ndarray] = {}
     for run, position in readiness.readers.get(place, []):
-        cycles = times.latest() if cycles is None else cycles
         operand = timeline.operator(run).operands[position]
         if operand.view not in viewed:
-            viewed[operand.view] = latest_view(operand.view, cycles)
+            viewed[operand.view] = times.seen(operand.view)
         reads = _read_cycles(timeline, run, position)
-        needs = operand_needs(viewed[operand.view], run.tiling, operand)
-        if not (needs > reads).any():
+        if not (operand_needs(viewed[operand.view], run.tiling, operand) > reads).any():
             continue
+        ranks = _suspects(times, run, operand, reads)
         by_chip = np.stack([
             np.broadcast_to(_needs_on(timeline, run, position, times, rank), reads.shape).ravel()
-            for rank in range(len(times.places))
+            for rank in ranks
         ])  # fmt: skip
         for tile in first_rows(by_chip.max(axis=0) > reads.ravel()):
-            rank, read = int(by_chip[:, tile].argmax()), int(reads.flat[tile])
-            yield _read_fault(timeline, readiness, run, tile, place, rank, int(by_chip[rank, tile]), read)
+            worst, read = int(by_chip[:, tile].argmax()), int(reads.flat[tile])
+            ready = int(by_chip[worst, tile])
+            yield _read_fault(timeline, readiness, run, tile, place, ranks[worst], ready, read)
+
+
+def _suspects(times: ReadyTimes, run: OperatorRun, operand: Operand, reads: np.ndarray) -> Sequence[int]:
+    """Ranks of the chips that may read too early: all, or where the others do not, those to which a part
+    never comes."""
+    if times.lacking:
+        needs = operand_needs(times.seen(operand.view, lenient=True), run.tiling, operand)
+        if not (needs > reads).any():
+            return times.lacking
+    return range(len(times.places))
 
 
 def _read_cycles(timeline: Timeline, run: OperatorRun, position: int) -> np.ndarray:
