@@ -255,11 +255,12 @@ def _results_combine(operator: Operator, factor: int) -> bool:
     for instruction in operator.body:
         inputs = {shares[i] for i in instruction.inputs}
         shares.append(_share(instruction, factor, operator.factors[factor].reducer, inputs))
-    for result in operator.results:
-        whole = _Share.PIECE if factor in result.axes else _Share.PARTIAL
-        if shares[len(operator.operands) + result.value] not in (_Share.SAME, whole):
-            return False
-    return True
+    apart = {_Share.SAME} if operator.factors[factor].reducer is None else {_Share.PARTIAL}
+    return all(
+        shares[len(operator.operands) + result.value]
+        in ({_Share.SAME, _Share.PIECE} if factor in result.axes else apart)
+        for result in operator.results
+    )
 
 
 def _share(instruction: Instruction, factor: int, reducer: Reducer | None, inputs: set[_Share]) -> _Share:

@@ -5,7 +5,7 @@ from math import ceil, prod
 import numpy as np
 from hypothesis import strategies as st
 
-from chiplan.compiler.atoms import GraphAtoms, OperandAtoms, TensorAtom
+from chiplan.compiler.atoms import OperandAtoms, TensorAtom
 from chiplan.compiler.local_views import Dimensions
 from chiplan.ir import (
     DType,
@@ -119,15 +119,14 @@ def copy_through(view: View, shape: Shape) -> Graph:
 
 
 def piece_of(array: np.ndarray, dims: Dimensions, atom: TensorAtom, part: int, number: int) -> np.ndarray:
-    """Piece `number` of `part` elements of one atom; a short one is filled up with zeros."""
+    """Piece `number` of `part` elements of one atom; a short one repeats its last element."""
+    last = dims[atom[0]][atom[1]] - 1
     axis = sum(map(len, dims[: atom[0]])) + atom[1]
     apart = array.reshape([extent for atoms in dims for extent in atoms])
-    rows = range(number * part, min((number + 1) * part, dims[atom[0]][atom[1]]))
-    taken = np.zeros((*apart.shape[:axis], part, *apart.shape[axis + 1 :]), array.dtype)
-    taken[(slice(None),) * axis + (slice(0, len(rows)),)] = apart.take(rows, axis)
+    rows = np.minimum(np.arange(number * part, (number + 1) * part), last)
     shape = list(array.shape)
-    shape[atom[0]] = shape[atom[0]] // dims[atom[0]][atom[1]] * part
-    return taken.reshape(shape)
+    shape[atom[0]] = shape[atom[0]] // (last + 1) * part
+    return apart.take(rows, axis).reshape(shape)
 
 
 def real_part(dims: Dimensions, atom: TensorAtom, part: int, number: int) -> int:
@@ -149,8 +148,3 @@ def pieces(extent: int, ways: int) -> list[tuple[int, int]]:
 def run_atoms(found: OperandAtoms) -> dict[TensorAtom, tuple[int, int]]:
     """The tensor atoms that a factor atom runs through."""
     return {atom: factor for atom, factor in found.along.items() if factor is not None}
-
-
-def only_operator(atoms: GraphAtoms) -> OperandAtoms:
-    """What the operator of `copy_through` reads."""
-    return atoms.operators[0].operands[0]
