@@ -1,6 +1,7 @@
 """A sharding problem as a CP-SAT model: one boolean a value, exactly one true a variable."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,22 +17,46 @@ DETERMINISTIC_LIMIT = 4.0
 def solve_by_model(
     problem: ShardingProblem, hint: Sequence[int] | None, limit: float = DETERMINISTIC_LIMIT
 ) -> tuple[tuple[int, ...] | None, Certificate]:
-    """Least cycles, then bytes and rank together, within the capacity; the certificate speaks of cycles."""
-    built = _Model(problem)
-    cycles = built.total([variable.cycles for variable in problem.variables])
-    built.hint(hint)
-    built.model.minimize(cycles)
-    known = None if hint is None else problem.totals(hint)[0]
-    first = solve(built.model, f"sharding: cycles of {problem.name}", limit, known=known)
-    if not first.found:
-        return (None if hint is None else tuple(hint)), first.certificate
-    chosen = built.values(first)
-    built.model.add(cycles <= first.certificate.objective)
-    built.hint(chosen)
+    """Least cycles, then bytes and rank together, within the capacity; the certificate speaks of cycles.
+
+    Without a capacity that anything is within: the fewest bytes, and a certificate of those.
+    """
     ranks = 1 + sum(int(variable.rank.max()) for variable in problem.variables)
-    built.model.minimize(built.total([v.nbytes * ranks + v.rank for v in problem.variables]))
-    second = solve(built.model, "sharding: bytes", limit / 4)
-    return (built.values(second) if second.found else chosen), first.certificate
+    cycles = [variable.cycles for variable in problem.variables]
+    rest = [variable.nbytes * ranks + variable.rank for variable in problem.variables]
+    name = f"sharding: cycles of {problem.name}"
+    found = _solve_twice(problem, (cycles, rest), name, hint, limit)
+    if found[0] is not None or problem.capacity is None or found[1].status != "infeasible":
+        return found
+    nbytes = [variable.nbytes for variable in problem.variables]
+    free = replace(problem, capacity=None)
+    return _solve_twice(free, (nbytes, cycles), f"sharding: bytes of {problem.name}", None, limit)
+
+
+def _solve_twice(
+    problem: ShardingProblem,
+    objectives: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
+    name: str,
+    hint: Sequence[int] | None,
+    limit: float,
+) -> tuple[tuple[int, ...] | None, Certificate]:
+    """Least of the first objective, then of the second."""
+    built = _Model(problem)
+    first, second = (built.total(costs) for costs in objectives)
+    built.hint(hint)
+    built.model.minimize(first)
+    known = None
+    if hint is not None:
+        known = sum(int(costs[value]) for costs, value in zip(objectives[0], hint, strict=True))
+    best = solve(built.model, name, limit, known=known)
+    if not best.found:
+        return (None if hint is None else tuple(hint)), best.certificate
+    chosen = built.values(best)
+    built.model.add(first <= best.certificate.objective)
+    built.hint(chosen)
+    built.model.minimize(second)
+    tied = solve(built.model, name, limit / 4)
+    return (built.values(tied) if tied.found else chosen), best.certificate
 
 
 class _Model:
