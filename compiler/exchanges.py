@@ -6,7 +6,6 @@ no direct link, a gathered piece may be passed on from neighbour to neighbour.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,20 +13,13 @@ import numpy as np
 from chiplan.ir import Exchange, ExchangeKind, Own, Reshape, Tensor, View, mesh_peers
 
 from .forwarding import Handover, all_to_all
+from .link_patterns import LinkPatterns
 from .links import LinkScheduler
-from .movements import Leg, Movement
+from .movements import Leg, Moved
 from .ready_times import ReadyMap, constant_map, map_step, range_maximum
 
 _CHUNKS = 16
 """Chunks of a piece: more use the routes more evenly, and take longer to schedule."""
-
-
-@dataclass(frozen=True)
-class Exchanged:
-    """An exchange's legs, and when the elements of its target are there on every chip of the group."""
-
-    movement: Movement | None
-    arrivals: ReadyMap
 
 
 class Part(NamedTuple):
@@ -54,7 +46,7 @@ def run_exchange(
     group: tuple[Sequence[int], tuple[int, ...]],
     ready: ReadyMap,
     links: LinkScheduler | None,
-) -> Exchanged:
+) -> Moved:
     """Schedule an exchange between the chips of a group, given as (chips, mesh), whose source is made as
     `ready` says; raises NoRoom.
 
@@ -69,12 +61,31 @@ def run_exchange(
     flat = map_step(ready, Reshape((source.elements,)))
     parts = [_parts(exchange, (source, target), flat, size, peers, links) for peers in sets]
     if not parts[0]:
-        return Exchanged(None, constant_map(target.shape, int(ready.cycles.max())))
+        return Moved(None, constant_map(target.shape, int(ready.cycles.max())))
     if links is None:
-        return Exchanged(None, _arrival_map(target, parts, np.array([part.ready for part in parts[0]])))
+        return Moved(None, _arrival_map(target, parts, np.array([part.ready for part in parts[0]])))
     forwarded = exchange.kind is ExchangeKind.GATHER
     movement = links.carry(_legs(parts, sets, forwarded), source, target.name)
-    return Exchanged(movement, _arrival_map(target, parts, movement.arrival))
+    return Moved(movement, _arrival_map(target, parts, movement.arrival))
+
+
+def exchange_by_pattern(
+    exchange: Exchange,
+    tensors: Mapping[str, Tensor],
+    group: tuple[tuple[int, ...], tuple[int, ...]],
+    ready: ReadyMap,
+    links: LinkScheduler,
+    patterns: LinkPatterns,
+) -> Moved:
+    """The same as `run_exchange`, once for all groups that are wired alike; raises NoRoom."""
+    chips, mesh = group
+    source, target = tensors[exchange.source], tensors[exchange.target]
+
+    def draw(places: tuple[int, ...], made: ReadyMap, on: LinkScheduler) -> Moved:
+        return run_exchange(exchange, tensors, (places, mesh), made, on)
+
+    structure = (exchange.kind, exchange.axes, exchange.by, mesh, source.dtype, source.shape, target.shape)
+    return patterns.move(structure, chips, ready, links, (source.name, target.name), draw)
 
 
 def _parts(

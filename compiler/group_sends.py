@@ -5,7 +5,7 @@ an entry chip, and is passed on inside the reading group. A short tensor goes to
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil
 
@@ -14,8 +14,9 @@ import numpy as np
 from chiplan.ir import Reshape, Tensor, mesh_peers
 
 from .forwarding import Handover, spread_from
+from .link_patterns import LinkPatterns
 from .links import LinkScheduler, Router
-from .movements import Leg, Movement
+from .movements import Leg, Moved, Movement
 from .ready_times import ReadyMap, map_step, range_maximum
 
 _CHUNKS = 8
@@ -52,7 +53,7 @@ class Range:
 
 def send_to_group(
     tensor: Tensor, sender: Sender, chips: Sequence[int], ready: ReadyMap, links: LinkScheduler
-) -> tuple[Movement, ReadyMap]:
+) -> Moved:
     """Schedule a tensor's way to all `chips`, and when it is there on all of them; raises NoRoom."""
     flits = ceil(tensor.nbytes / links.rule.flit_bytes)
     direct = len(chips) == 1 or flits <= _DIRECT_FLITS
@@ -63,7 +64,26 @@ def send_to_group(
     ways = [_way(r, chips, direct, links.router, load) for load in [_Load()] for r in ranges]
     legs = _legs(ranges, ways, flat, size)
     movement = links.carry(legs, tensor, tensor.name)
-    return movement, _arrival_map(tensor, movement)
+    return Moved(movement, _arrival_map(tensor, movement))
+
+
+def send_by_pattern(
+    tensor: Tensor,
+    sender: Sender,
+    chips: tuple[int, ...],
+    ready: ReadyMap,
+    links: LinkScheduler,
+    patterns: LinkPatterns,
+) -> Moved:
+    """The same as `send_to_group`, once for all pairs of groups that are wired alike; raises NoRoom."""
+    count = len(sender.chips)
+
+    def draw(places: tuple[int, ...], made: ReadyMap, on: LinkScheduler) -> Moved:
+        return send_to_group(tensor, replace(sender, chips=places[:count]), places[count:], made, on)
+
+    structure = (tensor.dtype, tensor.shape, sender.mesh, sender.owned, len(chips))
+    names = tensor.name, tensor.name
+    return patterns.move(structure, (*sender.chips, *chips), ready, links, names, draw)
 
 
 def _ranges(tensor: Tensor, sender: Sender, wanted: int) -> list[Range]:

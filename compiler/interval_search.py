@@ -8,7 +8,7 @@ from math import ceil
 from chiplan.ir import Certificate, ExchangeKind, Graph, Target, mesh_ways
 
 from .addresses import OutOfSram
-from .links import Router
+from .link_patterns import LinkPatterns
 from .modulo import NoRoom
 from .plan_build import build_buffers
 from .scheduling import Packing, Schedule, Scheduler, StageWork
@@ -76,7 +76,7 @@ class IntervalSearch:
     ) -> None:
         self.graph, self.target, self.tiled = graph, target, tiled
         self.objective, self.users, self.progress = objective, users, progress
-        self.router = Router(target.topology)
+        self.patterns = LinkPatterns(target)
         self.waiting = False
         self._is_large = len(graph.operators) > _LARGE and bool(graph.exchanges)
         self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
@@ -243,7 +243,7 @@ class IntervalSearch:
             operators = {stage.first_chip: stage.operators for stage in stages}
             room = SramRoom(self.graph, operators, self.target.chip, self.users)
         return Scheduler(
-            self.graph, self.target, stages, self.tiled, interval, self.router, packing, self.users, room
+            self.graph, self.target, stages, self.tiled, interval, self.patterns, packing, self.users, room
         ).run()
 
     def least(self, stages: Sequence[StageWork]) -> int:

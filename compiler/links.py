@@ -8,7 +8,6 @@ its slots on all links are fixed by its first, and none may overlap another modu
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import ceil
 
@@ -17,20 +16,12 @@ import numpy as np
 from chiplan.ir import Reshape, Target, Tensor, Topology
 
 from .modulo import ModuloTable, NoRoom
-from .movements import Leg, Movement, make_movement
+from .movements import Leg, Moved, Movement, make_movement
 from .ready_times import ReadyMap, block_maximum, grid_map, map_step
 
 _CHUNKS = 32
 _FLITS_A_CHUNK = 4
 _ROUTES = 12
-
-
-@dataclass(frozen=True)
-class SentTensor:
-    """A tensor on its way from one chip to another, and when its parts are there."""
-
-    movement: Movement
-    arrivals: ReadyMap
 
 
 class Router:
@@ -102,7 +93,7 @@ class LinkScheduler:
         self.sent: list[Movement] = []
         self._tables: dict[int, ModuloTable] = {}
 
-    def send(self, tensor: Tensor, source: int, destination: int, ready: ReadyMap) -> SentTensor:
+    def send(self, tensor: Tensor, source: int, destination: int, ready: ReadyMap) -> Moved:
         """Schedule a whole tensor; raises NoRoom when the links are full at this interval."""
         size = self.chunk_elements(tensor, tensor.elements)
         flat = map_step(ready, Reshape((tensor.elements,)))
@@ -113,7 +104,7 @@ class LinkScheduler:
         ]
         movement = self.carry(legs, tensor, tensor.name)
         flat = grid_map((tensor.elements,), (0,), (size,), movement.arrival, (tensor.elements,))
-        return SentTensor(movement, map_step(flat, Reshape(tensor.shape)))
+        return Moved(movement, map_step(flat, Reshape(tensor.shape)))
 
     def chunk_elements(self, tensor: Tensor, elements: int, most: int = _CHUNKS) -> int:
         """Elements of a chunk when `elements` of a tensor are sent in at most `most` chunks."""
@@ -150,6 +141,9 @@ class LinkScheduler:
         for links in self.router.routes(source, destination):
             further = (len(links) - 1) * self.stride
             limit = ready + 2 * self.interval if best is None else start + delay - further
+            if limit <= ready:
+                # Further routes are no shorter.
+                break
             found = self._earliest(links, slot, ready, limit)
             if found is not None:
                 best, start, delay = links, found, further
@@ -157,10 +151,11 @@ class LinkScheduler:
             raise NoRoom(f"the links from chip {source} to chip {destination} are full")
         for hop, link in enumerate(best):
             low = start + hop * self.stride
-            self._table(link).reserve(low, low + slot)
+            self.table(link).reserve(low, low + slot)
         return best, start
 
-    def _table(self, link: int) -> ModuloTable:
+    def table(self, link: int) -> ModuloTable:
+        """The reservations of a link."""
         table = self._tables.get(link)
         if table is None:
             table = self._tables[link] = ModuloTable(self.interval)
@@ -173,7 +168,7 @@ class LinkScheduler:
             later = start
             for hop, link in enumerate(links):
                 offset = hop * self.stride
-                free = self._table(link).first_fit(later + offset, slot)
+                free = self.table(link).first_fit(later + offset, slot)
                 if free is None:
                     return None
                 later = free - offset

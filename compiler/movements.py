@@ -5,10 +5,12 @@ or when another leg has brought them (forwarding).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+
+from .ready_times import ReadyMap
 
 
 class Leg(NamedTuple):
@@ -54,6 +56,23 @@ class Movement:
         count: np.ndarray = (self.links >= 0).sum(axis=1)
         return count
 
+    def shifted(self, by: int) -> "Movement":
+        """The same `by` cycles later."""
+        return replace(self, start=self.start + by, arrival=self.arrival + by)
+
+    def renumbered(self, chips: np.ndarray, links: np.ndarray) -> "Movement":
+        """The same between other chips over other links: what was number i is now `chips[i]`, `links[i]`."""
+        return replace(
+            self,
+            source=chips[self.source],
+            destination=chips[self.destination],
+            links=np.where(self.links >= 0, links[self.links], self.links),
+        )
+
+    def renamed(self, tensor: str, into: str) -> "Movement":
+        """The same of another tensor."""
+        return replace(self, tensor=tensor, into=into)
+
     def departures(self, chips: Sequence[int]) -> tuple[int, int]:
         """First and last cycle in which elements leave any of `chips`; at least one leg leaves there."""
         here = np.isin(self.source, chips)
@@ -67,6 +86,14 @@ class Movement:
     @property
     def last_arrival(self) -> int:
         return int(self.arrival.max())
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A scheduled movement (None: nothing moves), and when its target is there on all receiving chips."""
+
+    movement: Movement | None
+    arrivals: ReadyMap
 
 
 def make_movement(

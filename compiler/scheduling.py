@@ -25,9 +25,10 @@ from chiplan.ir import (
     unit_instances,
 )
 
-from .exchanges import reads_own_piece, run_exchange
-from .group_sends import Sender, send_to_group
-from .links import LinkScheduler, Router
+from .exchanges import exchange_by_pattern, reads_own_piece, run_exchange
+from .group_sends import Sender, send_by_pattern
+from .link_patterns import LinkPatterns
+from .links import LinkScheduler
 from .modulo import ModuloTable, compact, place_in_order
 from .movements import Movement
 from .ready_times import ReadyMap, block_maximum, constant_map, grid_map, latest, map_view
@@ -164,7 +165,7 @@ class Scheduler:
         stages: Sequence[StageWork],
         tiled: Mapping[int, TiledOperator],
         interval: int,
-        router: Router | None = None,
+        patterns: LinkPatterns | None = None,
         packing: Packing = Packing(),
         users: int = 1,
         room: SramRoom | None = None,
@@ -177,7 +178,8 @@ class Scheduler:
         self.exchanges = {exchange.target: exchange for exchange in graph.exchanges}
         self.links_free = links_free
         self.graph, self.tiled, self.interval = graph, tiled, interval
-        self.links = LinkScheduler(target, interval, router)
+        self.patterns = patterns or LinkPatterns(target)
+        self.links = LinkScheduler(target, interval, self.patterns.router)
         self.chips = {
             chip: ChipState(target.chip, interval, _longest_load(stage, tiled))
             for chip, stage in self.stages.items()
@@ -288,10 +290,14 @@ class Scheduler:
 
     def _exchange(self, exchange: Exchange, chip: int) -> None:
         """Have the chips of a group send each other an exchange's source."""
-        stage = self.stages[chip]
+        stage, tensors = self.stages[chip], self.graph.tensors
         made = self.made[chip, exchange.source]
-        links = None if self.links_free else self.links
-        done = run_exchange(exchange, self.graph.tensors, (stage.chips, stage.mesh), made, links)
+        if self.links_free:
+            done = run_exchange(exchange, tensors, (stage.chips, stage.mesh), made, None)
+        else:
+            done = exchange_by_pattern(
+                exchange, tensors, (stage.chips, stage.mesh), made, self.links, self.patterns
+            )
         self.ready[chip, exchange.target] = done.arrivals
         self.home.setdefault(exchange.target, chip)
         if done.movement is not None:
@@ -302,13 +308,13 @@ class Scheduler:
         source, stage = self.stages[self.home[name]], self.stages[chip]
         tensor, made = self.graph.tensors[name], self.made[source.first_chip, name]
         if len(source.chips) == len(stage.chips) == 1:
-            sent = self.links.send(tensor, source.first_chip, chip, made)
-            movement, arrivals = sent.movement, sent.arrivals
+            done = self.links.send(tensor, source.first_chip, chip, made)
         else:
             sender = Sender(source.chips, source.mesh, self.owned.get(name, ()))
-            movement, arrivals = send_to_group(tensor, sender, stage.chips, made, self.links)
-        self.ready[chip, name] = arrivals
-        self._occupy(movement, source.first_chip, chip)
+            done = send_by_pattern(tensor, sender, stage.chips, made, self.links, self.patterns)
+        self.ready[chip, name] = done.arrivals
+        if done.movement is not None:
+            self._occupy(done.movement, source.first_chip, chip)
 
     def _occupy(self, movement: Movement, source: int, destination: int) -> None:
         """What a movement does to the lifetimes of its buffers at both ends."""

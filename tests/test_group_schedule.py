@@ -207,11 +207,12 @@ def test_every_chip_of_the_reading_group_gets_all(target, source, destination, o
     links = LinkScheduler(target, 1 << 20, ROUTERS[target.name])
     made = rising(tensor, 12)
     sender = Sender(source, (len(source),), owned)
-    moved, arrivals = send_to_group(tensor, sender, destination, made, links)
+    done = send_to_group(tensor, sender, destination, made, links)
+    moved = done.movement
     check_links(links, 1 << 20, target)
     has = replay(moved, dense(made), list(source), [*source, *destination], tensor.elements)
     assert all((has[chip] >= 0).all() for chip in destination)
-    assert np.array_equal(dense(arrivals), np.max([has[chip] for chip in destination], axis=0))
+    assert np.array_equal(dense(done.arrivals), np.max([has[chip] for chip in destination], axis=0))
     if owned:
         outside = np.isin(moved.source, source)
         owner = np.array(source)[moved.first[outside] // (tensor.elements // len(source))]
