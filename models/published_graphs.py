@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -21,7 +22,7 @@ _SIZES = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2}
 class GraphText:
     """Nodes and weights in the order in which they are written."""
 
-    def __init__(self, element: int) -> None:
+    def __init__(self, element: TensorProto.DataType) -> None:
         self.element = element
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
@@ -46,7 +47,7 @@ class GraphText:
         self.weights.append(helper.make_tensor(name, TensorProto.INT64, [len(extents)], extents))
         return name
 
-    def node(self, kind: str, name: str, *inputs: str, **attributes: object) -> str:
+    def node(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
         """A node with one output, called like the node."""
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
