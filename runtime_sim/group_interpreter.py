@@ -4,6 +4,7 @@ What the chips send each other is done by its meaning: an exchange as soon as it
 tensor that another group reads when that group first reads it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from .interpreter import Interpreter
 from .pieces import Weights, is_idle, poisoned, real_extents, result_box, writes_here
 
 _SAME = 1e-3
+"""Copies on several chips agree to this part of their largest value; pieces and partial sums do not."""
 
 
 class Group(NamedTuple):
@@ -96,11 +98,18 @@ class GroupInterpreter:
             ]
             for group in groups
         ]
+        self._executing: dict[int, list[int]] = {}
         self._writers: dict[str, list[int]] = {}
-        for number, group in enumerate(groups):
-            written = {result.tensor for i in group.operators for result in graph.operators[i].results}
-            for name in sorted(written):
-                self._writers.setdefault(name, []).append(number)
+        for index, group in enumerate(groups):
+            for number in group.operators:
+                self._executing.setdefault(number, []).append(index)
+            written = (result.tensor for i in group.operators for result in graph.operators[i].results)
+            for name in dict.fromkeys(written):
+                self._writers.setdefault(name, []).append(index)
+        self._exchanges: dict[str, list[Exchange]] = {}
+        for exchange in graph.exchanges:
+            self._exchanges.setdefault(exchange.source, []).append(exchange)
+        self._moved = {e.target: e for e in graph.exchanges if e.target != e.source}
 
     def values(self, group: int, rank: int) -> dict[str, np.ndarray]:
         """What a chip has stored, in the tensors' own (local) shapes."""
@@ -114,14 +123,13 @@ class GroupInterpreter:
     def run(self, number: int) -> None:
         """Execute one operator on all chips of all groups that have it."""
         operator = self.graph.operators[number]
-        for index, group in enumerate(self.groups):
-            if number in group.operators:
-                for operand in operator.operands:
-                    self._bring(index, operand.tensor)
-                for chip in self._chips[index]:
-                    chip.run(operator)
-                for result in operator.results:
-                    self._exchange_from(index, result.tensor)
+        for index in self._executing.get(number, ()):
+            for operand in operator.operands:
+                self._bring(index, operand.tensor)
+            for chip in self._chips[index]:
+                chip.run(operator)
+            for result in operator.results:
+                self._exchange_from(index, result.tensor)
 
     def outputs(self) -> dict[str, np.ndarray]:
         """The model's outputs by name, whole; the presents of states are among them."""
@@ -169,10 +177,9 @@ class GroupInterpreter:
         """See that the chips of a group have what they read: from an exchange, or from other groups."""
         chips = self._chips[index]
         writers = self._writers.get(name, [])
-        for exchange in self.graph.exchanges:
-            if exchange.target == name and exchange.source != name and name not in chips[0].values:
-                self._bring(index, exchange.source)
-                self._exchange(index, exchange)
+        if name in self._moved and name not in chips[0].values:
+            self._bring(index, self._moved[name].source)
+            self._exchange(index, self._moved[name])
         others = [other for other in writers if other != index]
         is_own = self.graph.tensors[name].role is not Role.VALUE and index in writers
         if not others or is_own or all(chip.has(name).all() for chip in chips):
@@ -183,11 +190,10 @@ class GroupInterpreter:
 
     def _exchange_from(self, index: int, source: str) -> None:
         """Carry out the exchanges of a tensor that was just written, and those of what they bring."""
-        for exchange in self.graph.exchanges:
-            if exchange.source == source:
-                self._exchange(index, exchange)
-                if exchange.target != source:
-                    self._exchange_from(index, exchange.target)
+        for exchange in self._exchanges.get(source, ()):
+            self._exchange(index, exchange)
+            if exchange.target != source:
+                self._exchange_from(index, exchange.target)
 
     def _exchange(self, index: int, exchange: Exchange) -> None:
         target = self.graph.tensors[exchange.target]
@@ -227,8 +233,8 @@ def _read_once(weights: Weights) -> Weights:
 def _pieced_tensors(graph: Graph) -> frozenset[str]:
     """Values that are written piece by piece: by several operators, or each piece by another chip."""
     results = [result for operator in graph.operators for result in operator.results]
-    names = [result.tensor for result in results]
-    several = {name for name in names if names.count(name) > 1}
+    counts = Counter(result.tensor for result in results)
+    several = {name for name, count in counts.items() if count > 1}
     several |= {result.tensor for result in results if result.own or result.only}
     return frozenset(name for name in several if graph.tensors[name].role is Role.VALUE)
 
