@@ -162,7 +162,7 @@ def _loss_table(scaling: Scaling) -> Table:
         for point, standing in standings
         if standing
     ]
-    return table(("chips", "lost", *shown), rows if len(rows) > 1 else (), words=0)
+    return table(("chips", "lost", *shown), rows if shown else (), words=0)
 
 
 def conclusions(scaling: Scaling, least: float | None) -> tuple[str, ...]:

@@ -14,11 +14,11 @@ from .quantities import rate
 from .scaling import Point, Scaling, Standing
 from .scaling_loss import PARTS
 
-WIDTH, MARGIN, LEFT = 760, 28, 76
-CURVE_TOP, CURVE_HEIGHT = 84, 300
+WIDTH, MARGIN, LEFT = 760, 28, 86
+CURVE_TOP, CURVE_HEIGHT = 104, 280
 BARS_TOP, BARS_HEIGHT = CURVE_TOP + CURVE_HEIGHT + 78, 150
 LEGEND_TOP = BARS_TOP + BARS_HEIGHT + 44
-HEIGHT = LEGEND_TOP + 40
+HEIGHT = LEGEND_TOP + 36
 
 STYLE = """
 .page { fill: #ffffff } .axis { stroke: #8c959f } .grid { stroke: #d8dee4 } .text { fill: #1f2328 }
@@ -35,7 +35,11 @@ STYLE = """
 }
 """
 
-NAMES: Mapping[str, str] = {"useful": "baseline's work", **{part: part for part in PARTS}}
+NAMES: Mapping[str, str] = {
+    "useful": "baseline's work",
+    **{part: part for part in PARTS},
+    "work": "more work",
+}
 
 
 @dataclass(frozen=True)
@@ -97,15 +101,25 @@ def _draw_header(root: ET.Element, scaling: Scaling) -> None:
 def _draw_axes(root: ET.Element, plot: Plot) -> None:
     bottom = CURVE_TOP + CURVE_HEIGHT
     count = plot.points[0][0].allowed
-    _text(root, MARGIN, CURVE_TOP - 12, f"speed-up over {count:,} chip{'' if count == 1 else 's'}", "faint")
-    for _, standing in plot.points:
-        y = plot.y(standing.ideal)
+    _text(root, MARGIN, CURVE_TOP - 14, f"speed-up over {count:,} chip{'' if count == 1 else 's'}", "faint")
+    _text(root, WIDTH - MARGIN, CURVE_TOP - 14, "dashed: linear ideal; dots: simulated", "faint", "end")
+    heights = [(plot.y(standing.ideal), f"{standing.ideal:.3g}") for _, standing in plot.points]
+    for y, words in _apart(heights, 16):
         _line(root, "grid", LEFT, y, WIDTH - MARGIN, y)
-        _text(root, LEFT - 8, y + 4, f"{standing.ideal:.3g}", "faint", "end")
+        _text(root, LEFT - 8, y + 4, words, "faint", "end")
     _line(root, "axis", LEFT, bottom, WIDTH - MARGIN, bottom)
-    for point, _ in plot.points:
-        _text(root, plot.x(point.allowed), bottom + 18, f"{point.allowed:,}", "text", "middle")
-    _text(root, WIDTH - MARGIN, bottom + 36, "chips allowed", "faint", "end")
+    for x, words in _apart([(plot.x(p.allowed), f"{p.allowed:,}") for p, _ in plot.points], 34):
+        _text(root, x, bottom + 18, words, "text", "middle")
+    _text(root, WIDTH - MARGIN, bottom + 38, "chips allowed", "faint", "end")
+
+
+def _apart(labels: list[tuple[float, str]], room: float) -> list[tuple[float, str]]:
+    """The labels that stand at least `room` pixels from the one before; the last one always stands."""
+    kept: list[tuple[float, str]] = []
+    for place, words in reversed(labels):
+        if all(abs(place - other) >= room for other, _ in kept):
+            kept.append((place, words))
+    return kept
 
 
 def _draw_curves(root: ET.Element, plot: Plot) -> None:
@@ -119,7 +133,6 @@ def _draw_curves(root: ET.Element, plot: Plot) -> None:
     for (point, standing), (x, y) in zip(plot.points, found, strict=True):
         dot = ET.SubElement(root, "circle", {"class": "dot", "cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "4.5"})
         ET.SubElement(dot, "title").text = _described(scaling, point, standing)
-    _text(root, LEFT + 12, CURVE_TOP + 8, "dashed: linear ideal; dots: simulated", "faint")
 
 
 def _described(scaling: Scaling, point: Point, standing: Standing) -> str:
@@ -150,8 +163,10 @@ def _draw_bars(root: ET.Element, plot: Plot) -> None:
             bar = ET.SubElement(root, "rect", {"class": part, **place, "height": f"{height:.2f}"})
             ET.SubElement(bar, "title").text = f"{NAMES[part]}: {shares[part]:.1%}"
             top += height
-        _text(root, x, BARS_TOP + BARS_HEIGHT + 18, f"{standing.efficiency:.0%}", "text", "middle")
-    _text(root, LEFT - 8, BARS_TOP + BARS_HEIGHT + 18, "efficiency", "faint", "end")
+    bottom = BARS_TOP + BARS_HEIGHT + 18
+    for x, words in _apart([(plot.x(p.allowed), f"{s.efficiency:.0%}") for p, s in plot.points], 38):
+        _text(root, x, bottom, words, "text", "middle")
+    _text(root, LEFT - 8, bottom, "of ideal", "faint", "end")
     _draw_legend(root, [part for part in NAMES if any(_shares(s).get(part) for _, s in plot.points)])
 
 
@@ -174,4 +189,4 @@ def _draw_legend(root: ET.Element, parts: list[str]) -> None:
             {"class": part, "x": f"{x:.1f}", "y": str(LEGEND_TOP), "width": "11", "height": "11"},
         )
         _text(root, x + 16, LEGEND_TOP + 10, NAMES[part])
-        x += 30 + 6.6 * len(NAMES[part])
+        x += 34 + 6.6 * len(NAMES[part])
