@@ -167,7 +167,7 @@ class _Builder:
         """The first stage that computes each value. Raises ValueError where a stage has but some of the
         operators that write a tensor, or reads what comes later."""
         homes: dict[str, int] = {}
-        counts = {name: len(found) for name, found in writers_of(self.graph.operators).items()}
+        counts = {name: len(set(found)) for name, found in writers_of(self.graph.operators).items()}
         for work in self.works:
             for name, writers in work.writes.items():
                 homes.setdefault(name, work.number)
