@@ -24,6 +24,10 @@ from .placements import REPLICATE, Placement, Placements, Shard
 from .sharding_choices import Choice
 from .sharding_tensors import Codes, Conversions, Held, is_complete, local_elements
 
+_SMALL_WEIGHT = 1 << 16
+"""A weight of several readers that is no larger is counted whole on every chip: tables and constants that
+all layers share would tie them together for the sake of a few bytes."""
+
 Access = tuple[int, int]
 """(operator, its operand or result)."""
 
@@ -59,10 +63,10 @@ class BlockVariables:
         for entering, leaving in self.ends.items():
             self._tie(entering, leaving)
 
-    def problem(self, capacity: int) -> ShardingProblem:
+    def problem(self, capacity: int, price: int) -> ShardingProblem:
         mesh = " x ".join(map(str, self.mesh))
         name = f"{len(self.choices)} operators on {mesh}"
-        return ShardingProblem(name, tuple(self.variables), tuple(self.links), capacity)
+        return ShardingProblem(name, tuple(self.variables), tuple(self.links), capacity, price)
 
     def resident_bytes(self, tensor: Tensor, placement: Placements) -> int:
         """Bytes a chip of a weight, or of a state for all users."""
@@ -91,7 +95,11 @@ class BlockVariables:
 
     def _add_tensor(self, tensor: Tensor) -> None:
         readers = self.readers.get(tensor.name, [])
-        if tensor.role is Role.STATE or (tensor.role is Role.WEIGHT and len(readers) > 1):
+        shared = tensor.role is Role.WEIGHT and len(readers) > 1
+        if shared and tensor.nbytes <= _SMALL_WEIGHT:
+            none = np.zeros(1, dtype=np.int64)
+            self._variable(tensor.name, none, none + tensor.nbytes, none)
+        elif shared or tensor.role is Role.STATE:
             self._add_resident(tensor)
         elif tensor.role is Role.VALUE:
             made = self._made(tensor.name)

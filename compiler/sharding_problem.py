@@ -58,6 +58,7 @@ def shard_block(
     *,
     boundary: Mapping[str, Placements] | None = None,
     capacity: int | None = None,
+    price: int = 0,
 ) -> BlockSharding:
     """Choose what each of `operators` (indices into the graph) splits over `mesh`.
 
@@ -65,6 +66,7 @@ def shard_block(
     that leaves) of a repeated block: both are placed alike. boundary: placements of other values that
     cross the block's ends; whole on every chip if not given. capacity: bytes a chip for weights and states
     (default: all of the chip's usable SRAM); when nothing fits, the answer is that of fewest bytes.
+    price: cycles that a MiB of them is worth, where chips are scarce.
     Raises Infeasible (`pins_conflict`) when the pins leave no choice.
     """
     choices = {
@@ -72,7 +74,8 @@ def shard_block(
         for index in operators
     }
     built = BlockVariables(graph, atoms, choices, mesh, costs, users, ends or (), boundary or {})
-    solution = solve_sharding(built.problem(int(chip.usable_bytes) if capacity is None else capacity))
+    limit = int(chip.usable_bytes) if capacity is None else capacity
+    solution = solve_sharding(built.problem(limit, price))
     if solution is None:
         asked = ", ".join(f"{node}={factor}" for node, factor in sorted(pins.items()))
         message = f"on a group of {' x '.join(map(str, mesh))} chips the pins {asked or '(none)'} contradict"

@@ -37,12 +37,19 @@ class Link:
 
 @dataclass(frozen=True)
 class ShardingProblem:
-    """`capacity`: bytes that the chosen values may take together; None for any."""
+    """capacity: bytes that the chosen values may take together; None for any. price: cycles that a MiB is
+    worth, besides."""
 
     name: str
     variables: tuple[Variable, ...]
     links: tuple[Link, ...]
     capacity: int | None = None
+    price: int = 0
+
+    def priced_cycles(self, variable: Variable) -> np.ndarray:
+        """What is minimised first: int64[values]."""
+        priced: np.ndarray = variable.cycles + (variable.nbytes * self.price >> 20)
+        return priced
 
     def totals(self, chosen: Sequence[int]) -> tuple[int, int, int]:
         """Cycles, bytes and rank of a value a variable."""
@@ -50,6 +57,11 @@ class ShardingProblem:
         cycles = sum(int(variable.cycles[value]) for variable, value in pairs)
         nbytes = sum(int(variable.nbytes[value]) for variable, value in pairs)
         return cycles, nbytes, sum(int(variable.rank[value]) for variable, value in pairs)
+
+    def cost(self, chosen: Sequence[int]) -> int:
+        """Priced cycles of a value a variable."""
+        pairs = zip(self.variables, chosen, strict=True)
+        return sum(int(self.priced_cycles(variable)[value]) for variable, value in pairs)
 
     def is_consistent(self, chosen: Sequence[int]) -> bool:
         """Whether every link allows the chosen values."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from .sharding import ShardingProblem
 
-_LARGEST_TABLE = 1 << 22
+_LARGEST_TABLE = 1 << 24
 _NEVER = 1 << 61
 
 

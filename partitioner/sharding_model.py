@@ -10,7 +10,7 @@ from chiplan.ir import Certificate
 from .sharding import ShardingProblem
 from .solver import CpModel, IntVar, LinearExpr, Solution, solve
 
-DETERMINISTIC_LIMIT = 4.0
+DETERMINISTIC_LIMIT = 2.0
 """For the cycles; bytes and rank get a quarter of it, and keep what they have when it is over."""
 
 
@@ -22,7 +22,7 @@ def solve_by_model(
     Without a capacity that anything is within: the fewest bytes, and a certificate of those.
     """
     ranks = 1 + sum(int(variable.rank.max()) for variable in problem.variables)
-    cycles = [variable.cycles for variable in problem.variables]
+    cycles = [problem.priced_cycles(variable) for variable in problem.variables]
     rest = [variable.nbytes * ranks + variable.rank for variable in problem.variables]
     name = f"sharding: cycles of {problem.name}"
     found = _solve_twice(problem, (cycles, rest), name, hint, limit)

@@ -1,6 +1,7 @@
 """Smaller sharding problems with the same answer: values that fit nothing, and values never better."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def presolve(problem: ShardingProblem) -> tuple[ShardingProblem, list[np.ndarray
         for link in problem.links
         if not (allowed := link.allowed[np.ix_(kept[link.first], kept[link.second])]).all()
     )
-    return ShardingProblem(problem.name, variables, links, problem.capacity), kept
+    return replace(problem, variables=variables, links=links), kept
 
 
 def original_values(chosen: Sequence[int], kept: Sequence[np.ndarray]) -> tuple[int, ...]:

