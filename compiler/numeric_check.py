@@ -174,7 +174,10 @@ def check_numerics(
     The reference is the model file, or with another `--precision` the model cast the same way.
     Raises Incomparable when MODEL is not the plan's, BadInput when it has no weights or cannot run.
     """
-    reference = Reference(model_path, imported or import_for_plan(plan, model_path), plan.precision)
+    exchanged = {plan.graph.tensors[exchange.source].dtype for exchange in plan.graph.exchanges}
+    reference = Reference(
+        model_path, imported or import_for_plan(plan, model_path), plan.precision, exchanged
+    )
     tolerance = reference.tolerance
     in_flight = -(-int(plan.latency) // max(1, int(plan.interval)))
     copies = plan.users if plan.graph.states else in_flight

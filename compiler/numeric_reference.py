@@ -1,12 +1,12 @@
 """What a plan's outputs are held against: the model in onnxruntime, in the types that the plan has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from chiplan.ir import Graph, Tensor
+from chiplan.ir import DType, Graph, Tensor
 from chiplan.runtime_sim import Interpreter
 
 from .canonical import build_graph
@@ -20,6 +20,9 @@ from .weights import WeightReader
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 5e-3, "int8": 4e-2, "w8a16": 5e-3}
 """Largest error, as a fraction of the output's largest value. docs/numerics.md says why."""
+
+_ON_THE_WIRE = {DType.FP16: TOLERANCES["fp16"]}
+"""The same where chips send each other partial sums in this type."""
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 Weights: TypeAlias = Callable[[Tensor], np.ndarray]
@@ -44,14 +47,18 @@ class Reference:
     """Outputs of a model by onnxruntime: of its file, or of an export with `precision` applied.
 
     The export has the plan's types, but neither its rewrites nor its fused chains.
+    exchanged: types of what the chips of a group send each other.
     tolerance, own_tolerance: of the plan's outputs, and of the imported graph in the model's own types.
     """
 
-    def __init__(self, model_path: Path, imported: ImportedModel, precision: str) -> None:
+    def __init__(
+        self, model_path: Path, imported: ImportedModel, precision: str, exchanged: Iterable[DType] = ()
+    ) -> None:
         self.imported, self.weights = imported, WeightReader(model_path)
         self.own_tolerance = TOLERANCES[model_kind(imported)]
         # A model that is quantised already rounds to its own steps in any type.
         self.tolerance = max(self.own_tolerance, TOLERANCES.get(precision, 0.0))
+        self.tolerance = max([self.tolerance, *(_ON_THE_WIRE.get(dtype, 0.0) for dtype in exchanged)])
         self._path, self._precision = model_path, precision
         self._graph = build_graph(imported)
 

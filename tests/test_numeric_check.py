@@ -12,7 +12,8 @@ from chiplan.compiler.canonical import build_graph
 from chiplan.compiler.importer import import_model
 from chiplan.compiler.numeric_check import check_numerics
 from chiplan.compiler.numeric_noise import least_scales
-from chiplan.ir import BadInput, Incomparable, Unit
+from chiplan.compiler.numeric_reference import TOLERANCES, Reference
+from chiplan.ir import BadInput, DType, Incomparable, Unit
 from chiplan.models import find_model, load_target
 from chiplan.runtime_sim import Interpreter
 
@@ -157,6 +158,14 @@ def test_only_noise_gets_another_scale(tmp_path):
     assert set(scales) == {"nothing"}
     rest = np.abs(x - x.mean(axis=2, keepdims=True))
     assert scales["nothing"] == pytest.approx(rest.mean(axis=2).max() * 4 * 2**-23 / 1e-4, rel=1e-5)
+
+
+def test_partial_sums_in_fp16_widen_the_tolerance():
+    path = find_model("bert-tiny")
+    imported = import_model(path)
+    assert Reference(path, imported, "model").tolerance == TOLERANCES["fp32"]
+    assert Reference(path, imported, "model", [DType.FP16]).tolerance == TOLERANCES["fp16"]
+    assert Reference(path, imported, "int8", [DType.FP16, DType.INT32]).tolerance == TOLERANCES["int8"]
 
 
 def test_another_model_is_refused(plan_and_path):
