@@ -31,7 +31,6 @@ from .tile_choice import tile_graph
 _MOST_POSITIONS = 400
 """Where there are more places to cut, only those are tried where least crosses."""
 
-_KINDS = {"all_reduce": "reduce", "all_gather": "gather", "reduce_scatter": "scatter"}
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class GroupPlanner:
         return GroupCandidate(device, stages, found, plan, used, certificates)
 
     def _choose(self, request: CollectiveRequest) -> str:
-        return self._shapes[request.mesh].costs.choose(replace(request, kind=_KINDS[request.kind]))
+        return self._shapes[request.mesh].costs.choose(request)
 
     def _decisions(self, operators: Sequence[int], shape: ShapeCosts) -> Mapping[int, tuple]:
         none = (None,) * len(shape.mesh)

@@ -47,23 +47,37 @@ def _matrix_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip
         rule, chunks = choice
         load = ceil(rule.rows * rule.columns * itemsize / chip.matrix.load_bytes_per_cycle)
         blocks = prod(extents[f] for f in roles.batch) * chunks
-        blocks *= prod(ceil(extents[f] / rule.columns) for f in roles.columns)
-        depth = prod(ceil(extents[f] / rule.rows) for f in roles.reduced)
+        blocks *= _pieces(extents, roles.columns, rule.columns)
+        depth = _pieces(extents, roles.reduced, rule.rows)
         chunk = ceil(rows / chunks) * rule.cycles_per_row
         return ceil(blocks / chip.matrix.instances) * depth * max(chunk, load), abs(chunk - _LONGEST // 2)
 
     rules = matrix_rules(operator, tensors, chip)
     rule, chunks = min(product(rules, range(1, min(rows, 4 * _PIECES) + 1)), key=cost)
     blocks = [1] * len(extents)
-    for f in roles.columns:
-        blocks[f] = min(extents[f], rule.columns)
-    for f in roles.reduced:
-        blocks[f] = min(extents[f], rule.rows)
+    for f, block in (
+        *_filled(extents, roles.columns, rule.columns).items(),
+        *_filled(extents, roles.reduced, rule.rows).items(),
+    ):
+        blocks[f] = block
     _fill_inner(blocks, extents, roles.rows, ceil(rows / chunks))
     gathered = tuple(f for f, factor in enumerate(operator.factors) if factor.gathered)
     for f in gathered:
         blocks[f] = extents[f]
     return Tiling(tuple(blocks), (*roles.batch, *roles.rows, *roles.columns, *roles.reduced, *gathered))
+
+
+def _filled(extents: list[int], factors: tuple[int, ...], side: int) -> dict[int, int]:
+    """Blocks of `factors` that together fill a side of a stationary block, the innermost first."""
+    blocks = {}
+    for f in reversed(factors):
+        blocks[f] = max(1, min(extents[f], side))
+        side //= blocks[f]
+    return blocks
+
+
+def _pieces(extents: list[int], factors: tuple[int, ...], side: int) -> int:
+    return prod(ceil(extents[f] / block) for f, block in _filled(extents, factors, side).items())
 
 
 def _fill_inner(blocks: list[int], extents: list[int], factors: tuple[int, ...], budget: int) -> None:

@@ -87,8 +87,8 @@ def _misfit(exchanges: Exchanges, exchange: Exchange, stage: int) -> str | None:
         return f"{source.dtype.value} elements go into a tensor of {target.dtype.value}"
     if stage in exchanges.written.get(exchange.target, {}):
         return "an operator of the stage writes the target too"
-    part = -(-source.elements // ways)
-    if exchange.kind is ExchangeKind.SCATTER and target.elements != (ways - 1) * part:
+    part, rest = divmod(target.elements, max(1, ways - 1))
+    if exchange.kind is ExchangeKind.SCATTER and (rest or part * ways < source.elements):
         return f"{source.elements} elements over {ways} chips do not make the extents {target.shape}"
     if exchange.kind is ExchangeKind.SHIFT and source.elements != target.elements:
         return f"{source.shape} is moved into {target.shape}"
@@ -160,7 +160,7 @@ def _check_scatter(move: _Movement) -> Iterator[tuple[np.ndarray, str]]:
     known = move.carries(source)
     yield known, f"brings another tensor than {source}"
     elements = move.elements(source)
-    part = -(-elements // move.ways)
+    part = move.elements(move.exchange.target) // (move.ways - 1)
     low = np.minimum(move.destination * part, elements)
     first = move.column("first")
     piece = (first >= low) & (move.column("last") <= np.minimum(low + part, elements))

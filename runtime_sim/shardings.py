@@ -40,10 +40,10 @@ def _operator_problems(operator: Operator, tensors: dict[str, Tensor], mesh: Mes
         factor = operator.factors[split.factor]
         if not on_mesh(split.axes, mesh):
             yield f"factor {factor.name} is split over the axes {split.axes}, which the mesh {mesh} lacks"
-        elif factor.extent != (part := ceil(split.extent / mesh_ways(mesh, split.axes))):
+        elif factor.extent < (part := ceil(split.extent / mesh_ways(mesh, split.axes))):
             yield (
                 f"factor {factor.name} has {factor.extent} iterations, but {split.extent} over the axes "
-                f"{split.axes} of the mesh {mesh} are {part}"
+                f"{split.axes} of the mesh {mesh} take {part} or more"
             )
     for operand in operator.operands:
         yield from _view_problems(operand.view, mesh)
