@@ -209,7 +209,9 @@ def splittable(operator: Operator, atoms: OperatorAtoms) -> list[FactorAtom]:
     results that the factor's reducer combines.
 
     Left out: atoms of extent 1, of `whole` factors, and those that some operand or result does not run
-    through as one atom; of a gathered factor all but the outermost, since an index counts whole pieces.
+    through as one atom; of a gathered factor all but the outermost, since an index counts whole pieces; and
+    the table's rows of an indexed load, which would save memory but no cycle.
+    Pieces of an inner atom interleave: when they are uneven, the padding of a short one lies between rows.
     """
     found: list[FactorAtom] = []
     for factor, extents in enumerate(atoms.factors):
@@ -230,9 +232,10 @@ def _is_run_through(operator: Operator, atoms: OperatorAtoms, atom: FactorAtom) 
 
 def _may_split(operator: Operator, index: int) -> bool:
     factor = operator.factors[index]
-    if factor.whole or factor.gathered:
-        # The index of an indexed load selects blocks of the whole table.
-        return not factor.whole and operator.unit is Unit.MEMORY
+    if factor.whole:
+        return False
+    if factor.gathered:
+        return operator.unit is Unit.MEMORY
     return operator.unit is not Unit.VECTOR or _results_combine(operator, index)
 
 
