@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
+from chiplan.compiler import Scaling, scale_model
 from chiplan.compiler.cli_scale import conclusions
 from chiplan.compiler.drawing_scaling import scaling_svg
 from chiplan.compiler.quantities import grouped, rate, share
-from chiplan.compiler.scaling import Point, Scaling, scale_model
+from chiplan.compiler.scaling import Point
 from chiplan.compiler.scaling_loss import PARTS
 from chiplan.ir import ChiplanError
 from chiplan.models import find_model, load_target

@@ -11,25 +11,30 @@ if TYPE_CHECKING:
     from .import_summary import ModelSummary, inspect_model
     from .importer import import_model
     from .numeric_check import NumericsReport, check_numerics
+    from .scaling import Scaling, scale_model
 
 __all__ = [
     "Compiled",
     "ModelSummary",
     "NumericsReport",
+    "Scaling",
     "check_numerics",
     "compile_model",
     "import_model",
     "inspect_model",
+    "scale_model",
 ]
 
 _HOMES = {
     "Compiled": "compile",
     "ModelSummary": "import_summary",
     "NumericsReport": "numeric_check",
+    "Scaling": "scaling",
     "check_numerics": "numeric_check",
     "compile_model": "compile",
     "import_model": "importer",
     "inspect_model": "import_summary",
+    "scale_model": "scaling",
 }
 
 
