@@ -15,7 +15,7 @@ from chiplan.ir import Exchange, ExchangeKind, Own, Reshape, Tensor, View, mesh_
 from .forwarding import Handover, all_to_all
 from .link_patterns import LinkPatterns
 from .links import LinkScheduler
-from .movements import Leg, Moved
+from .movements import Leg, Moved, arrival_map
 from .ready_times import ReadyMap, constant_map, map_step, range_maximum
 
 _CHUNKS = 16
@@ -63,10 +63,11 @@ def run_exchange(
     if not parts[0]:
         return Moved(None, constant_map(target.shape, int(ready.cycles.max())))
     if links is None:
-        return Moved(None, _arrival_map(target, parts, np.array([part.ready for part in parts[0]])))
+        made = np.array([(part.at, part.last - part.first, part.ready) for part in parts[0]])
+        return Moved(None, arrival_map(target, *made.T))
     forwarded = exchange.kind is ExchangeKind.GATHER
-    movement = links.carry(_legs(parts, sets, forwarded), source, target.name)
-    return Moved(movement, _arrival_map(target, parts, movement.arrival))
+    moved = links.carry(_legs(parts, sets, forwarded), source, target.name, divide=True)
+    return Moved(moved, arrival_map(target, moved.at, moved.last - moved.first, moved.arrival))
 
 
 def exchange_by_pattern(
@@ -168,20 +169,3 @@ def _legs(parts: Sequence[Sequence[Part]], sets: Sequence[Sequence[int]], forwar
             ends = peers[part.sender], peers[part.receiver]
             legs.append(Leg(*ends, part.first, part.last, part.at, part.ready, after))
     return legs
-
-
-def _arrival_map(target: Tensor, parts: Sequence[Sequence[Part]], arrival: np.ndarray) -> ReadyMap:
-    """When each element of the target is there on all chips; a piece is a row of the target, if it has
-    several. `arrival` has one entry a part, of all sets in turn or of the first alone."""
-    sets = len(arrival) // len(parts[0])
-    at = np.array([part.at for part in parts[0]]).repeat(sets)
-    length = np.array([part.last - part.first for part in parts[0]]).repeat(sets)
-    breaks = np.unique(np.concatenate([[0], at, at + length]))
-    breaks = breaks[breaks < target.elements]
-    cycles = np.zeros(len(breaks), dtype=np.int64)
-    low, high = np.searchsorted(breaks, at), np.searchsorted(breaks, at + length)
-    # Chunks of short pieces may end within those of long ones.
-    count = high - low
-    cells = np.repeat(low, count) + np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    np.maximum.at(cycles, cells, np.repeat(arrival, count))
-    return map_step(ReadyMap((target.elements,), (breaks,), cycles), Reshape(target.shape))

@@ -16,7 +16,7 @@ from chiplan.ir import Reshape, Tensor, mesh_peers
 from .forwarding import Handover, spread_from
 from .link_patterns import LinkPatterns
 from .links import LinkScheduler, Router
-from .movements import Leg, Moved, Movement
+from .movements import Leg, Moved, arrival_map
 from .ready_times import ReadyMap, map_step, range_maximum
 
 _CHUNKS = 8
@@ -63,8 +63,8 @@ def send_to_group(
     flat = map_step(ready, Reshape((tensor.elements,)))
     ways = [_way(r, chips, direct, links.router, load) for load in [_Load()] for r in ranges]
     legs = _legs(ranges, ways, flat, size)
-    movement = links.carry(legs, tensor, tensor.name)
-    return Moved(movement, _arrival_map(tensor, movement))
+    moved = links.carry(legs, tensor, tensor.name, divide=True)
+    return Moved(moved, arrival_map(tensor, moved.at, moved.last - moved.first, moved.arrival))
 
 
 def send_by_pattern(
@@ -149,11 +149,3 @@ def _legs(
         brought[receiver, first] = len(legs)
         legs.append(Leg(sender, receiver, first, last, first, cycle, after))
     return legs
-
-
-def _arrival_map(tensor: Tensor, movement: Movement) -> ReadyMap:
-    """Latest arrival of each element on any chip."""
-    firsts, cell = np.unique(movement.first, return_inverse=True)
-    cycles = np.zeros(len(firsts), dtype=np.int64)
-    np.maximum.at(cycles, cell.ravel(), movement.arrival)
-    return map_step(ReadyMap((tensor.elements,), (firsts,), cycles), Reshape(tensor.shape))

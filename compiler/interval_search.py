@@ -44,11 +44,12 @@ the last cycle: a full circle may close with it alone."""
 
 _WIDE_STRETCHES = (0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.5, 2.5, 4.0, 8.0, 16.0)
 """The same for groups, fewer: a pass takes longer."""
-_EFFORT = 12_000
-"""Operators that may be scheduled for groups, in all intervals together."""
-_FEWEST_TRIES = 2
-_LARGE = 600
-"""Operators of a graph on groups for which one way of packing has to do."""
+_EFFORT = 400_000
+"""Legs that may be scheduled for groups in all intervals together; an operator counts for some."""
+_OPERATOR_EFFORT = 20
+_FEWEST_TRIES = 3
+_GROUP_PACKINGS = (Packing(pauses=True),)
+_THRIFTY_PACKING = Packing(pauses=True, thrift=4)
 _BISECTIONS = 3
 _ENDLESS = 1 << 40
 """An interval in which no two micro-batches can meet."""
@@ -78,7 +79,6 @@ class IntervalSearch:
         self.objective, self.users, self.progress = objective, users, progress
         self.patterns = LinkPatterns(target)
         self.waiting = False
-        self._is_large = len(graph.operators) > _LARGE and bool(graph.exchanges)
         self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
 
     def run(self, stages: Sequence[StageWork]) -> Found:
@@ -124,7 +124,7 @@ class IntervalSearch:
         if self._has_addresses(stages, alone, refusals):
             best = alone
         least = max(self.least(stages), ceil(alone.latency / self.users) if self.graph.states else 1)
-        for interval in self._few_intervals(least, alone.interval):
+        for interval in self._few_intervals(least, alone):
             if best is not None and self._settled_early(best, alone):
                 break
             best = self._better(best, self._try(stages, interval, refusals))
@@ -133,10 +133,11 @@ class IntervalSearch:
         shorter = [interval for interval in refusals if interval < best.interval]
         return Found(best, self._words(refusals[max(shorter)]) if shorter else "")
 
-    def _few_intervals(self, least: int, longest: int) -> list[int]:
+    def _few_intervals(self, least: int, alone: Schedule) -> list[int]:
         ladder = dict.fromkeys(least + int(least * stretch) for stretch in _WIDE_STRETCHES)
-        intervals = [interval for interval in ladder if interval < longest]
-        tries = max(_FEWEST_TRIES, _EFFORT // len(self.graph.operators))
+        intervals = [interval for interval in ladder if interval < alone.interval]
+        size = _OPERATOR_EFFORT * len(self.graph.operators) + sum(len(moved.start) for moved in alone.sent)
+        tries = max(_FEWEST_TRIES, _EFFORT // size)
         return intervals[:: max(1, ceil(len(intervals) / tries))]
 
     def _settled_early(self, best: Schedule, alone: Schedule) -> bool:
@@ -151,10 +152,8 @@ class IntervalSearch:
     def _alone(self, stages: Sequence[StageWork]) -> Schedule:
         """The schedule of a micro-batch that has the chips to itself, at the shortest interval at which
         it still has."""
-        packings = _PACKINGS[1:] if self._is_large else _PACKINGS
-        found = [self._at(stages, _ENDLESS, packing) for packing in packings]
-        best = min(found, key=lambda schedule: schedule.latency)
-        return replace(best, interval=best.span)
+        schedule = self._at(stages, _ENDLESS, _GROUP_PACKINGS[0])
+        return replace(schedule, interval=schedule.span)
 
     def _has_addresses(
         self, stages: Sequence[StageWork], schedule: Schedule, refusals: dict[int, NoRoom | OutOfSram]
@@ -172,8 +171,11 @@ class IntervalSearch:
         """A schedule whose buffers have addresses, or None and an entry in `refusals`."""
         self.progress(f"scheduling at an interval of {interval:,} cycles")
         found: list[Schedule] = []
-        for packing in (*_PACKINGS, _TIGHT_PACKING):
-            if found and (packing is _TIGHT_PACKING or self._is_large):
+        first, last = (
+            (_GROUP_PACKINGS, _THRIFTY_PACKING) if self.graph.exchanges else (_PACKINGS, _TIGHT_PACKING)
+        )
+        for packing in (*first, last):
+            if found and packing is last:
                 continue
             try:
                 schedule = self._at(stages, interval, packing)

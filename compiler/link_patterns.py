@@ -74,18 +74,26 @@ class LinkPatterns:
         region = self._region(chips)
         made = _coarse(made, base, int(self.target.link.cycles_per_flit))
         breaks = tuple(first.tobytes() for first in made.breaks)
-        key = (structure, region.kind, made.shape, breaks, made.cycles.shape, made.cycles.tobytes())
+        key = (
+            structure,
+            region.kind,
+            links.thrift,
+            made.shape,
+            breaks,
+            made.cycles.shape,
+            made.cycles.tobytes(),
+        )
         if key not in self._patterns:
-            self._patterns[key] = self._draw(region, len(chips), made, draw)
+            self._patterns[key] = self._draw(region, len(chips), made, draw, links.thrift)
         pattern = self._patterns[key]
         cycle = _first_free(pattern, region, links, base)
         if cycle is None:
             return draw(chips, _shifted(made, base), links)
         return _placed(pattern, region, links, cycle, names)
 
-    def _draw(self, region: Region, count: int, made: ReadyMap, draw: Draw) -> _Pattern:
+    def _draw(self, region: Region, count: int, made: ReadyMap, draw: Draw, thrift: int) -> _Pattern:
         target, router = self._routers[region.kind]
-        links = LinkScheduler(target, _ENDLESS, router)
+        links = LinkScheduler(target, _ENDLESS, router, thrift)
         moved = draw(tuple(range(count)), _shifted(made, _ENDLESS // 2), links)
         return _pattern(moved, -(_ENDLESS // 2))
 

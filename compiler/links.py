@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from functools import cache
 from math import ceil
 
-import numpy as np
-
 from chiplan.ir import Reshape, Target, Tensor, Topology
 
 from .modulo import ModuloTable, NoRoom
-from .movements import Leg, Moved, Movement, make_movement
+from .movements import Leg, Moved, Movement, Row, make_movement
 from .ready_times import ReadyMap, block_maximum, grid_map, map_step
 
 _CHUNKS = 32
@@ -83,10 +81,11 @@ class Router:
 
 
 class LinkScheduler:
-    """Reservation tables of all links at one interval."""
+    """Reservation tables of all links at one interval. `thrift`: a longer route must win so many slots a
+    hop, so that links which are nearly full are not spent on detours."""
 
-    def __init__(self, target: Target, interval: int, router: Router | None = None) -> None:
-        self.rule, self.interval = target.link, interval
+    def __init__(self, target: Target, interval: int, router: Router | None = None, thrift: int = 0) -> None:
+        self.rule, self.interval, self.thrift = target.link, interval, thrift
         # Cut-through: a hop starts one flit and one hop latency after the hop before it.
         self.stride = self.rule.cycles_per_flit + self.rule.hop_latency
         self.router = router or Router(target.topology)
@@ -112,34 +111,43 @@ class LinkScheduler:
         chunks = max(1, min(most, flits // _FLITS_A_CHUNK))
         return max(1, ceil(flits / chunks) * self.rule.flit_bytes // tensor.dtype.itemsize)
 
-    def carry(self, legs: Sequence[Leg], tensor: Tensor, into: str) -> Movement:
-        """Schedule legs one after the other, each on the route where it arrives first; raises NoRoom."""
-        starts: list[int] = []
+    def carry(self, legs: Sequence[Leg], tensor: Tensor, into: str, divide: bool = False) -> Movement:
+        """Schedule legs one after the other, each on the route where it arrives first; one row a leg, or
+        several where `divide` allows to cut those for which no gap is long enough. Raises NoRoom."""
+        rows: list[Row] = []
         arrivals: list[int] = []
-        slots: list[int] = []
-        routes: list[tuple[int, ...]] = []
+        itemsize = tensor.dtype.itemsize
         for leg in legs:
-            flits = ceil((leg.last - leg.first) * tensor.dtype.itemsize / self.rule.flit_bytes)
-            slot = flits * self.rule.cycles_per_flit
             ready = leg.ready if leg.after < 0 else arrivals[leg.after]
-            links, start = self._reserve(leg.source, leg.destination, slot, ready)
-            starts.append(start)
-            slots.append(slot)
-            routes.append(links)
-            arrivals.append(start + (len(links) - 1) * self.stride + slot + self.rule.hop_latency)
-        ends = np.array([leg[:5] for leg in legs], dtype=np.int64).reshape(-1, 5).T
-        columns = (*ends, *(np.array(column, dtype=np.int64) for column in (starts, slots, arrivals)))
-        movement = make_movement(tensor.name, into, columns, _padded(routes), self.stride)
+            arrivals.append(self._carry_leg(leg, ready, itemsize, divide, rows))
+        movement = make_movement(tensor.name, into, rows, self.stride)
         self.sent.append(movement)
         return movement
 
+    def _carry_leg(self, leg: Leg, ready: int, itemsize: int, divide: bool, rows: list[Row]) -> int:
+        """Schedule a leg, append its rows, and return when all of it has arrived."""
+        flits = ceil((leg.last - leg.first) * itemsize / self.rule.flit_bytes)
+        slot = flits * self.rule.cycles_per_flit
+        try:
+            links, start = self._reserve(leg.source, leg.destination, slot, ready)
+        except NoRoom:
+            if not divide or flits == 1:
+                raise
+            half = flits // 2 * self.rule.flit_bytes // itemsize
+            head = leg._replace(last=leg.first + half)
+            tail = leg._replace(first=leg.first + half, at=leg.at + half)
+            return max(self._carry_leg(part, ready, itemsize, divide, rows) for part in (head, tail))
+        arrival = start + (len(links) - 1) * self.stride + slot + self.rule.hop_latency
+        rows.append(Row(*leg[:5], start, slot, arrival, links))
+        return arrival
+
     def _reserve(self, source: int, destination: int, slot: int, ready: int) -> tuple[tuple[int, ...], int]:
-        """The route on which a slot that is ready arrives first, and when it starts there."""
+        """The route on which a slot that is ready arrives first, thrift allowing, and its start there."""
         best: tuple[int, ...] | None = None
         # Of two routes that arrive in one cycle the first, the shorter one, is taken.
         start, delay = 0, 0
         for links in self.router.routes(source, destination):
-            further = (len(links) - 1) * self.stride
+            further = (len(links) - 1) * (self.stride + self.thrift * slot)
             limit = ready + 2 * self.interval if best is None else start + delay - further
             if limit <= ready:
                 # Further routes are no shorter.
@@ -176,10 +184,3 @@ class LinkScheduler:
                 return start
             start = later
         return None
-
-
-def _padded(routes: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Routes as rows of equal length, -1 beyond the end."""
-    hops = max(map(len, routes), default=0)
-    rows = [links + (-1,) * (hops - len(links)) for links in routes]
-    return np.array(rows, dtype=np.int32).reshape(len(routes), hops)

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .ready_times import ReadyMap
+from chiplan.ir import Reshape, Tensor
+
+from .ready_times import ReadyMap, map_step
 
 
 class Leg(NamedTuple):
@@ -96,9 +98,39 @@ class Moved:
     arrivals: ReadyMap
 
 
-def make_movement(
-    tensor: str, into: str, columns: Sequence[np.ndarray], links: np.ndarray, stride: int
-) -> Movement:
-    """A movement from its columns, in the order in which the class names them."""
-    source, destination, first, last, at, start, slot, arrival = (column.copy() for column in columns)
-    return Movement(tensor, into, source, destination, first, last, at, start, slot, arrival, links, stride)
+class Row(NamedTuple):
+    """A row of a movement's columns."""
+
+    source: int
+    destination: int
+    first: int
+    last: int
+    at: int
+    start: int
+    slot: int
+    arrival: int
+    links: tuple[int, ...]
+
+
+def make_movement(tensor: str, into: str, rows: Sequence[Row], stride: int) -> Movement:
+    """A movement from its rows."""
+    hops = max((len(row.links) for row in rows), default=0)
+    links = [row.links + (-1,) * (hops - len(row.links)) for row in rows]
+    columns = np.array([row[:8] for row in rows], dtype=np.int64).reshape(-1, 8)
+    source, destination, first, last, at, start, slot, arrival = columns.T.copy()
+    padded = np.array(links, dtype=np.int32).reshape(len(rows), hops)
+    return Movement(tensor, into, source, destination, first, last, at, start, slot, arrival, padded, stride)
+
+
+def arrival_map(target: Tensor, at: np.ndarray, length: np.ndarray, arrival: np.ndarray) -> ReadyMap:
+    """When each element of `target` is there on all chips: elements [at, at + length) arrive at `arrival`
+    on one of them, int64 each; what never arrives is there at cycle 0."""
+    breaks = np.unique(np.concatenate([[0], at, at + length]))
+    breaks = breaks[breaks < target.elements]
+    cycles = np.zeros(len(breaks), dtype=np.int64)
+    low, high = np.searchsorted(breaks, at), np.searchsorted(breaks, at + length)
+    # A range may be cut into several cells by the ends of others.
+    count = high - low
+    cells = np.repeat(low, count) + np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    np.maximum.at(cycles, cells, np.repeat(arrival, count))
+    return map_step(ReadyMap((target.elements,), (breaks,), cycles), Reshape(target.shape))

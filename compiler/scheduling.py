@@ -117,11 +117,12 @@ class Packing:
     """How operators are packed onto a unit. Which way is better, only the whole schedule tells.
 
     grain: operators start at multiples of it, in cycles. pauses: an operator may start early and wait
-    for its producer in between; else it starts when it can run through.
+    for its producer in between; else it starts when it can run through. thrift: see LinkScheduler.
     """
 
     grain: int = 1
     pauses: bool = False
+    thrift: int = 0
 
 
 Placer = Callable[[list[ModuloTable], np.ndarray, np.ndarray, Packing], tuple[np.ndarray, np.ndarray]]
@@ -179,7 +180,7 @@ class Scheduler:
         self.links_free = links_free
         self.graph, self.tiled, self.interval = graph, tiled, interval
         self.patterns = patterns or LinkPatterns(target)
-        self.links = LinkScheduler(target, interval, self.patterns.router)
+        self.links = LinkScheduler(target, interval, self.patterns.router, packing.thrift)
         self.chips = {
             chip: ChipState(target.chip, interval, _longest_load(stage, tiled))
             for chip, stage in self.stages.items()
