@@ -11,21 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
-from chiplan.ir import MeshPlace, Own, Result, Role, View, mesh_ways
+from chiplan.ir import Own, Role, View, mesh_ways
 
 from .groups import Place
-from .ready_times import (
-    cell_edges,
-    cell_minima,
-    latest_view,
-    range_maxima,
-    result_grid,
-    spread,
-    spread_cells,
-)
+from .ready_times import cell_edges, cell_minima, latest_view, range_maxima, spread_cells
 from .timeline import OperatorRun, Timeline
-
-Writer = tuple[OperatorRun, Result]
+from .writes import Writer, Writes
 
 
 class Readiness:
@@ -75,7 +66,9 @@ class ReadyTimes:
         groups = readiness.timeline.groups
         self._tensor = readiness.timeline.graph.tensors[name]
         self.places = groups.places[stage]
-        self._writers = readiness.writers.get(place, [])
+        self._writes = Writes(
+            readiness.timeline, readiness.ready, self._tensor, readiness.writers.get(place, []), self.places
+        )
         none = np.zeros(0, dtype=np.int64)
         self._rows, self._sends = groups.arrivals.get(place, none), groups.sends.get(place, none)
         # An input comes from the host, but where it comes over links.
@@ -139,7 +132,7 @@ class ReadyTimes:
         """Cycle in which every element is there on one chip, with the tensor's shape."""
         if self._given:
             return self.latest
-        written = self._produced(self.places[rank])
+        written = self._writes.on(self.places[rank])
         if not len(self._rows):
             return written
         brought = spread_cells(self._arrived[rank], self._edges).reshape(self._tensor.shape)
@@ -161,19 +154,15 @@ class ReadyTimes:
         low, high = (np.searchsorted(self._edges, c[rows]) for c in (transfers.first, transfers.last))
         return range_maxima(np.asarray(there).ravel(), base + low, base + high)
 
-    @cached_property
+    @property
     def _own(self) -> tuple[int, ...]:
         """Mesh axes along which each chip writes its own piece; empty where all write the same."""
-        return self._writers[0][1].own if self._writers else ()
+        return self._writes.own
 
-    @cached_property
+    @property
     def _irregular(self) -> bool:
         """Whether chips write what no pattern here describes, so that each is looked at alone."""
-        owns = {result.own for _, result in self._writers}
-        writing = {result.only for _, result in self._writers}
-        # A state's rows are resident where they are not appended: to wait for them is safe.
-        alike = len(writing) <= 1 if self._tensor.role is Role.STATE else writing <= {()}
-        return len(owns) > 1 or not alike
+        return self._writes.irregular
 
     @cached_property
     def _edges(self) -> np.ndarray:
@@ -214,7 +203,7 @@ class ReadyTimes:
     def _writes_cell(self) -> np.ndarray:
         """Whether a chip writes a cell itself, if anybody does, [chips, cells]."""
         if not self._own:
-            written = bool(self._writers) or self._tensor.role is Role.STATE
+            written = bool(self._writes.writers) or self._tensor.role is Role.STATE
             return np.full(self._arrived.shape, written)
         own = np.array([place.piece(self._own) for place in self.places])
         return np.asarray(own[:, None] == self._edges[:-1] // self._piece_elements)
@@ -225,41 +214,4 @@ class ReadyTimes:
     @cached_property
     def _written(self) -> np.ndarray:
         """Cycle in which every element is written, on whichever chips write it."""
-        return self._produced(None)
-
-    def _produced(self, place: MeshPlace | None) -> np.ndarray:
-        """Cycle in which what is resident, or written by tiles, is there: on the chip at `place`, or
-        (None) on whichever chips write it."""
-        tensor, never = self._tensor, self._readiness.never
-        if len(self._writers) == 1 and tensor.role is Role.VALUE and not self._irregular:
-            run, result = self._writers[0]
-            box = self._box(run, result)
-            whole = box.shape[1:] == tensor.shape[1:] if result.own else box.shape == tensor.shape
-            if whole and (place is None or not result.own):
-                return np.broadcast_to(box, tensor.shape)
-        if not self._writers and tensor.role is not Role.STATE:
-            return np.broadcast_to(np.array(never, self._readiness.dtype), tensor.shape)
-        cycles = np.full(tensor.shape, never, dtype=self._readiness.dtype)
-        if tensor.role is Role.STATE and tensor.resident_rows is not None:
-            axis, rows = tensor.resident_rows
-            cycles[(slice(None),) * axis + (slice(0, rows),)] = 0
-        for run, result in self._writers:
-            self._write(cycles, run, result, place)
-        return cycles
-
-    def _write(self, cycles: np.ndarray, run: OperatorRun, result: Result, place: MeshPlace | None) -> None:
-        box = self._box(run, result)
-        region = [slice(low, low + size) for low, size in zip(result.offsets, box.shape, strict=True)]
-        if result.own:
-            piece = None if place is None else place.piece(result.own)
-            region[0] = slice(None) if piece is None else slice(piece, piece + 1)
-        elsewhere = place is not None and any(place.coordinates[axis] != c for axis, c in result.only)
-        if not elsewhere:
-            cycles[tuple(region)] = box
-        elif self._tensor.role is Role.STATE:
-            cycles[tuple(region)] = np.minimum(cycles[tuple(region)], 0)
-
-    def _box(self, run: OperatorRun, result: Result) -> np.ndarray:
-        operator = self._readiness.timeline.operator(run)
-        blocks = result_grid(self._readiness.ready[run.first : run.last], operator, run.tiling, result)
-        return spread(blocks, operator, run.tiling, result)
+        return self._writes.anywhere()

@@ -25,6 +25,7 @@ from chiplan.ir import (
     Sharding,
     Slice,
     Split,
+    State,
     Tensor,
     Tiling,
     Transpose,
@@ -199,22 +200,24 @@ def own_reader_plan() -> Plan:
     return Maker(graph, ring_target(), cuts, groups=PAIR).plan([(0, 0), (0, 1)])
 
 
-def state_plan() -> Plan:
-    """Three of four rows are resident on chip 1, all four on chip 0; the last one is appended on chip 1."""
+def state_plan(whole: int = 8) -> Plan:
+    """Four rows on chip 0, all resident, the others on chip 1, where the last one is appended."""
+    last = whole - 5
     x = Tensor("x", (1, 5), DType.FP32, Role.INPUT)
-    rows = Sharding((8, 5), (8, 5), (Cut(0, (0,)),))
-    cache = Tensor("cache", (4, 5), DType.FP32, Role.STATE, resident_rows=(0, 3), sharding=rows)
+    rows = Sharding((whole, 5), (whole, 5), (Cut(0, (0,)),))
+    cache = Tensor("cache", (4, 5), DType.FP32, Role.STATE, resident_rows=(0, last), sharding=rows)
     out = replace(value("out", 4, 5), sharding=rows)
     append = Operator(
         "append",
         Unit.MEMORY,
         plane(1, 5),
         (Operand("x", (), (0, 1)),),
-        (Result("cache", (0, 1), (3, 0), 0, only=((0, 1),)),),
+        (Result("cache", (0, 1), (last, 0), 0, only=((0, 1),)),),
         (Instruction("Copy", (0,), DType.FP32),),
     )
     use = vector_operator("use", Operand("cache", (), (0, 1)), plane(4, 5), Result("out", (0, 1), (0, 0), 0))
-    graph = graph_of([x, cache, out], (append, use), "out")
+    use = replace(use, splits=(Split(0, (0,), whole),))
+    graph = graph_of([x, cache, out], (append, use), "out", states=(State("past", "present", "cache", 0),))
     cuts = [Tiling((1, 5), (0, 1)), Tiling((2, 5), (0, 1))]
     return Maker(graph, ring_target(), cuts, groups=PAIR).plan([(0, 0), (0, 1)])
 
@@ -227,6 +230,7 @@ GOOD = {
     "crossing": crossing_plan,
     "own reader": own_reader_plan,
     "state": state_plan,
+    "short state": lambda: state_plan(7),
 }
 
 
@@ -569,6 +573,13 @@ BROKEN: list[tuple[str, str, str, Break, dict[str, object]]] = [
         "wrong_sharding",
         result(0, only=((0, 2),)),
         {"operator": "append"},
+    ),
+    (
+        "a row that is neither resident nor appended",
+        "short state",
+        "receive_without_arrival missing_output",
+        tensor("cache", resident_rows=(0, 1)),
+        {"chip": 1, "tensor": "cache", "operator": "use", "tile": 0},
     ),
     (
         "pieces read as the whole output",
