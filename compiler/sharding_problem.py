@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from chiplan.ir import BadInput, Certificate, Chip, Graph, Infeasible, Problem, Unit
-from chiplan.partitioner import ShardingSolution, solve_sharding
+from chiplan.partitioner import ShardingSolution, sharding_frontier, solve_sharding
 
 from .atoms import Decision, GraphAtoms, splittable
 from .collective_costs import CollectiveCosts
@@ -69,18 +69,61 @@ def shard_block(
     price: cycles that a MiB of them is worth, where chips are scarce.
     Raises Infeasible (`pins_conflict`) when the pins leave no choice.
     """
+    built = _built(graph, atoms, operators, mesh, costs, chip, users, pins, ends, boundary)
+    limit = int(chip.usable_bytes) if capacity is None else capacity
+    solution = solve_sharding(built.problem(limit, price))
+    if solution is None:
+        raise _pins_conflict(pins, mesh)
+    return _answer(built, solution)
+
+
+def shard_block_frontier(
+    graph: Graph,
+    atoms: GraphAtoms,
+    operators: Sequence[int],
+    mesh: tuple[int, ...],
+    costs: CollectiveCosts,
+    chip: Chip,
+    users: int,
+    pins: Mapping[str, str],
+    ends: Sequence[tuple[str, str]] | None = None,
+    *,
+    boundary: Mapping[str, Placements] | None = None,
+    capacity: int | None = None,
+) -> tuple[BlockSharding, ...]:
+    """Like `shard_block`, from the fastest answer to one of fewest bytes: what several blocks of a stage
+    choose from, when they share a chip's SRAM."""
+    built = _built(graph, atoms, operators, mesh, costs, chip, users, pins, ends, boundary)
+    limit = int(chip.usable_bytes) if capacity is None else capacity
+    solutions = sharding_frontier(built.problem(limit, price=0))
+    if not solutions:
+        raise _pins_conflict(pins, mesh)
+    return tuple(_answer(built, solution) for solution in solutions)
+
+
+def _built(
+    graph: Graph,
+    atoms: GraphAtoms,
+    operators: Sequence[int],
+    mesh: tuple[int, ...],
+    costs: CollectiveCosts,
+    chip: Chip,
+    users: int,
+    pins: Mapping[str, str],
+    ends: Sequence[tuple[str, str]] | None,
+    boundary: Mapping[str, Placements] | None,
+) -> BlockVariables:
     choices = {
         index: pinned(graph.operators[index], operator_choices(graph, atoms, index, mesh, chip), pins)
         for index in operators
     }
-    built = BlockVariables(graph, atoms, choices, mesh, costs, users, ends or (), boundary or {})
-    limit = int(chip.usable_bytes) if capacity is None else capacity
-    solution = solve_sharding(built.problem(limit, price))
-    if solution is None:
-        asked = ", ".join(f"{node}={factor}" for node, factor in sorted(pins.items()))
-        message = f"on a group of {' x '.join(map(str, mesh))} chips the pins {asked or '(none)'} contradict"
-        raise Infeasible(Problem("pins_conflict", f"{message} each other; leave one of them out"))
-    return _answer(built, solution)
+    return BlockVariables(graph, atoms, choices, mesh, costs, users, ends or (), boundary or {})
+
+
+def _pins_conflict(pins: Mapping[str, str], mesh: tuple[int, ...]) -> Infeasible:
+    asked = ", ".join(f"{node}={factor}" for node, factor in sorted(pins.items()))
+    message = f"on a group of {' x '.join(map(str, mesh))} chips the pins {asked or '(none)'} contradict"
+    return Infeasible(Problem("pins_conflict", f"{message} each other; leave one of them out"))
 
 
 def _answer(built: BlockVariables, solution: ShardingSolution) -> BlockSharding:

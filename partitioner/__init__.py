@@ -9,6 +9,7 @@ from .measures import stage_load
 from .placement import place_stages
 from .problem import Carried, PartitionProblem, Recomputed, Resident
 from .sharding import Link, ShardingProblem, Variable
+from .sharding_frontier import sharding_frontier
 from .sharding_solve import ShardingSolution, solve_sharding
 from .stages import FewestStages, StageCuts, cut_stages, smallest_stage_count
 
@@ -33,6 +34,7 @@ __all__ = [
     "place_groups",
     "place_stages",
     "plan_groups",
+    "sharding_frontier",
     "smallest_chips",
     "smallest_in_order",
     "smallest_stage_count",

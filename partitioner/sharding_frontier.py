@@ -1,0 +1,43 @@
+"""The trade of cycles against bytes: solutions between the fastest and the smallest."""
+
+from dataclasses import replace
+
+from .sharding import ShardingProblem
+from .sharding_solve import ShardingSolution, solve_sharding
+
+_HIGHEST_PRICE = 1 << 16
+_ROUNDS = 2
+_WORTH = 16
+
+
+def sharding_frontier(problem: ShardingProblem) -> tuple[ShardingSolution, ...]:
+    """Solutions of ever fewer bytes, the fastest first, each the best at some price of a MiB (on the lower
+    hull of cycles and bytes). One that saves less than a sixteenth of the bytes is left out. Empty where no
+    values are consistent."""
+    fastest = solve_sharding(problem)
+    smallest = solve_sharding(replace(problem, price=_HIGHEST_PRICE))
+    if fastest is None or smallest is None:
+        return ()
+    found = [fastest, *_between(problem, fastest, smallest, _ROUNDS), smallest]
+    kept = [fastest]
+    for solution in found[1:]:
+        if solution.nbytes <= kept[-1].nbytes - kept[-1].nbytes // _WORTH - 1:
+            kept.append(solution)
+    return tuple(kept)
+
+
+def _between(
+    problem: ShardingProblem, faster: ShardingSolution, smaller: ShardingSolution, rounds: int
+) -> list[ShardingSolution]:
+    """Solutions below the line from one to the other, by ascending price."""
+    saved, slower = faster.nbytes - smaller.nbytes, smaller.cycles - faster.cycles
+    if saved <= 0 or slower <= 0 or not rounds:
+        return []
+    priced = replace(problem, price=max(1, (slower << 20) // saved))
+    middle = solve_sharding(priced)
+    if middle is None or middle.values in (faster.values, smaller.values):
+        return []
+    if priced.cost(middle.values) >= min(priced.cost(s.values) for s in (faster, smaller)):
+        return []
+    before = _between(problem, faster, middle, rounds - 1)
+    return [*before, middle, *_between(problem, middle, smaller, rounds - 1)]
