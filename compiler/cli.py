@@ -46,6 +46,7 @@ Examples:
   chiplan compile gpt2 --target groq-node --chips 8 -o gpt2.chiplan
   chiplan simulate gpt2.chiplan
   chiplan show gpt2.chiplan --svg gpt2.svg
+  chiplan scale bert-large --chips 4-8 --min-efficiency 0.9
   chiplan inspect mymodel.onnx
   chiplan compile mymodel.onnx --sequence 128 --target ./mychip.toml --chips 4 --json
 
