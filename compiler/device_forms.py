@@ -177,40 +177,48 @@ def sharding_of(form: Form) -> Sharding | None:
 def opened(form: Form, kept: tuple[TensorAtom, ...]) -> View:
     """The stored tensor seen with the whole tensor's dimensions, local along the atoms `kept` and along
     those that are cut and not gathered."""
+    dims = tuple(map(prod, form.piece))
     if not form.lead:
-        return (Reshape(tuple(map(prod, form.piece))),)
+        return simplify_view((Reshape(dims),), form.shape)
     cuts = dict(form.cuts)
-    ways = [mesh_ways(form.mesh, cuts[atom]) for atom in form.gathered]
-    piece = form.piece
-    steps: list[ViewStep] = []
-    if form.flat:
-        elements = prod(extent for extents in piece for extent in extents)
-        padded = mesh_ways(form.mesh, form.flat) * prod(form.body)
-        steps.append(Reshape((*ways, padded)))
-        steps.append(_leading_slice((*ways, padded), {len(ways): elements}))
-    places = [(d, p) for d, extents in enumerate(piece) for p in range(len(extents))]
-    steps.append(Reshape((*ways, *(piece[d][p] for d, p in places))))
-    for number, atom in enumerate(form.gathered):
-        if atom in kept:
-            steps.append(Own(number, cuts[atom], ways[number]))
+    ways = tuple(mesh_ways(form.mesh, cuts[atom]) for atom in form.gathered)
+    owns = [
+        Own(number, cuts[atom], ways[number]) for number, atom in enumerate(form.gathered) if atom in kept
+    ]
+    atoms = tuple(extent for extents in form.piece for extent in extents)
+    steps = [*_joined_parts(form, ways), Reshape((*ways, *atoms)), *owns, *_beside(form, ways, kept)]
+    uncut = local_atoms(
+        form.atoms, {a: x for a, x in cuts.items() if a not in form.gathered or a in kept}, form.mesh
+    )
+    return simplify_view((*steps, Reshape(tuple(map(prod, uncut)))), form.shape)
+
+
+def _joined_parts(form: Form, ways: Shape) -> list[ViewStep]:
+    """The flat parts of every piece as its elements: [*ways, elements]."""
+    if not form.flat:
+        return []
+    padded = (*ways, mesh_ways(form.mesh, form.flat) * prod(form.body))
+    elements = prod(map(prod, form.piece))
+    return [Reshape(padded), _leading_slice(padded, {len(ways): elements})]
+
+
+def _beside(form: Form, ways: Shape, kept: tuple[TensorAtom, ...]) -> list[ViewStep]:
+    """From [pieces of every gathered atom, atoms of a piece] to the atoms, gathered ones whole."""
     order: list[int] = []
     merged: list[int] = []
-    short: dict[int, int] = {}
+    stops: dict[int, int] = {}
+    places = [(d, p) for d, extents in enumerate(form.piece) for p in range(len(extents))]
     for number, (d, p) in enumerate(places):
+        extent = form.piece[d][p]
         if (d, p) in form.gathered:
             lead = form.gathered.index((d, p))
             order.append(lead)
-            merged.append(piece[d][p] * (1 if (d, p) in kept else ways[lead]))
             if (d, p) not in kept:
-                short[number] = form.atoms[d][p]
-        else:
-            merged.append(piece[d][p])
+                extent *= ways[lead]
+                stops[number] = form.atoms[d][p]
         order.append(len(ways) + number)
-    seen = [short.get(number, extent) for number, extent in enumerate(merged)]
-    steps += [Transpose(tuple(order)), Reshape(tuple(merged)), _leading_slice(tuple(merged), short)]
-    ends = iter(seen)
-    dims = tuple(prod(next(ends) for _ in extents) for extents in form.atoms)
-    return simplify_view((*steps, Reshape(dims)), form.shape)
+        merged.append(extent)
+    return [Transpose(tuple(order)), Reshape(tuple(merged)), _leading_slice(tuple(merged), stops)]
 
 
 def _leading_slice(shape: Shape, stops: Mapping[int, int]) -> Slice:

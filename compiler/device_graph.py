@@ -6,52 +6,27 @@ y = h @ w2 [256, 64]                 y/partial     = h [8, 64] @ w2 [64: own row
                                      y             = sum of what the chips exchange of y/partial
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from chiplan.ir import DType, Exchange, ExchangeKind, Graph, Operator, Output, Role, Tensor, simplify_view
 
-from .atoms import Decision, GraphAtoms
+from .atoms import GraphAtoms
 from .device_collectives import Choose, CollectiveRequest
-from .device_forms import Cuts, Form, cuts_of, opened, plain_form, sharding_of
+from .device_forms import opened, sharding_of
 from .device_operators import (
-    LocalFactors,
-    effective,
     groups_at,
     local_body,
-    local_factors,
     local_operand,
     local_result,
-    tensor_groups,
+    tensor_fronts,
 )
-from .device_storage import (
-    Layout,
-    Stored,
-    Uses,
-    Written,
-    agreed,
-    resident_cuts,
-    store_state,
-    store_value,
-    wire_type,
-)
-from .graph_edit import kept_tensors, writers_of
-from .placements import Placements, placements
+from .device_residents import Residents
+from .device_stages import DeviceStage, GroupStage, find_crossing, find_homes, survey_stage
+from .device_storage import Layout, Uses, agreed, store_value, wire_type
+from .graph_edit import kept_tensors
 
 __all__ = ["Choose", "CollectiveRequest", "DeviceGraph", "GroupStage", "build_device_graph"]
-
-
-@dataclass(frozen=True)
-class GroupStage:
-    """What a group of chips executes.
-
-    operators: indices into the whole graph, ascending; cheap ones may be in several stages.
-    mesh: extents of the group's mesh. decisions: for each operator, what it splits along each mesh axis.
-    """
-
-    operators: tuple[int, ...]
-    mesh: tuple[int, ...]
-    decisions: Mapping[int, Decision]
 
 
 @dataclass(frozen=True)
@@ -85,22 +60,6 @@ def build_device_graph(
     return _Builder(graph, atoms, stages, choose, wire).build()
 
 
-@dataclass
-class _Work:
-    """One stage: what its operators need and give, and where its tensors are."""
-
-    number: int
-    stage: GroupStage
-    needs: dict[int, tuple[Cuts, ...]] = field(default_factory=dict)
-    gives: dict[int, tuple[Placements, ...]] = field(default_factory=dict)
-    local: dict[int, LocalFactors] = field(default_factory=dict)
-    reads: dict[str, list[Cuts]] = field(default_factory=dict)
-    writes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """By tensor, the (operator, result) that write it."""
-    stored: dict[str, Stored] = field(default_factory=dict)
-    written: dict[str, Written] = field(default_factory=dict)
-
-
 class _Builder:
     """Decides how every stage stores its tensors, then writes down its operators."""
 
@@ -113,29 +72,26 @@ class _Builder:
         wire: DType | None,
     ) -> None:
         self.graph, self.atoms, self.choose, self.wire = graph, atoms, choose, wire
-        self.tensors: dict[str, Tensor] = {}
+        self.stages = [survey_stage(graph, atoms, number, stage) for number, stage in enumerate(stages)]
+        self.outputs = {output.tensor for output in graph.outputs}
+        self.homes = find_homes(graph, self.stages)
+        self.crossing = find_crossing(self.stages, self.homes)
+        self.first = {i: stage.number for stage in reversed(self.stages) for i in stage.stage.operators}
+        self.mark = _mark(graph)
+        self.residents = Residents(graph, atoms, self.outputs, self._copied)
+        self.tensors = self.residents.tensors
         self.operators: list[Operator] = []
         self.source: list[int | None] = []
         self.exchanges: list[Exchange] = []
-        self.works = [self._work(number, stage) for number, stage in enumerate(stages)]
-        self.outputs = {output.tensor for output in graph.outputs}
-        self.homes = self._homes()
-        self.first = {i: w.number for w in reversed(self.works) for i in w.stage.operators}
-        self.crossing = {
-            name
-            for work in self.works
-            for name in work.reads
-            if self.homes.get(name, work.number) != work.number and name not in work.writes
-        }
 
     def build(self) -> DeviceGraph:
-        self._store_inputs()
+        self.residents.store_inputs(self.stages)
         numbers = []
-        for work in self.works:
-            self._store_residents(work)
-            self._store_values(work)
+        for stage in self.stages:
+            self.residents.store_others(stage)
+            self._store_values(stage)
             first = len(self.operators)
-            self._emit_stage(work)
+            self._emit_stage(stage)
             numbers.append(tuple(range(first, len(self.operators))))
         graph = replace(
             self.graph,
@@ -146,135 +102,44 @@ class _Builder:
         )
         return DeviceGraph(graph, tuple(numbers), tuple(self.source))
 
-    # What operators need and give.
+    def _copied(self, name: str, stage: int) -> str:
+        return f"{name}{self.mark}{stage}"
 
-    def _work(self, number: int, stage: GroupStage) -> _Work:
-        work = _Work(number, stage)
-        for index in stage.operators:
-            operator = self.graph.operators[index]
-            decision = effective(stage.decisions[index], stage.mesh)
-            needs, gives = placements(self.graph, self.atoms, index, decision)
-            work.needs[index] = tuple(map(cuts_of, needs))
-            work.gives[index] = gives
-            work.local[index] = local_factors(operator, self.atoms.operators[index], decision, stage.mesh)
-            for operand, cuts in zip(operator.operands, work.needs[index], strict=True):
-                work.reads.setdefault(operand.tensor, []).append(cuts)
-            for position, result in enumerate(operator.results):
-                work.writes.setdefault(result.tensor, []).append((index, position))
-        return work
-
-    def _homes(self) -> dict[str, int]:
-        """The first stage that computes each value. Raises ValueError where a stage has but some of the
-        operators that write a tensor, or reads what comes later."""
-        homes: dict[str, int] = {}
-        counts = {name: len(set(found)) for name, found in writers_of(self.graph.operators).items()}
-        for work in self.works:
-            for name, writers in work.writes.items():
-                homes.setdefault(name, work.number)
-                if len({index for index, _ in writers}) != counts[name]:
-                    raise ValueError(f"stage {work.number} has some of the operators that write {name}")
-        for work in self.works:
-            for name in work.reads:
-                is_value = self.graph.tensors[name].role is Role.VALUE
-                if is_value and homes.get(name, work.number + 1) > work.number:
-                    raise ValueError(f"stage {work.number} reads {name}, which no stage before it computes")
-        return homes
-
-    # How tensors are stored.
-
-    def _store_inputs(self) -> None:
-        """An input is cut only where all stages that read it agree: it has one tensor in the model."""
-        for name, tensor in self.graph.tensors.items():
-            if tensor.role is not Role.INPUT:
-                continue
-            readers = [work for work in self.works if name in work.reads]
-            needs = [cuts for work in readers for cuts in work.reads[name]]
-            meshes = {work.stage.mesh for work in readers}
-            cuts = resident_cuts(needs) if len(meshes) == 1 and name not in self.outputs else ()
-            for work in readers:
-                form = plain_form(self.atoms.tensors[name], work.stage.mesh, cuts)
-                work.stored[name] = Stored(name, form)
-                self._declare_resident(tensor, name, form)
-
-    def _store_residents(self, work: _Work) -> None:
-        """Weights, with other names where another stage has other pieces of them; and states."""
-        for name in dict.fromkeys((*work.reads, *work.writes)):
-            tensor = self.graph.tensors[name]
-            if tensor.role is Role.WEIGHT:
-                cuts = () if name in self.outputs else resident_cuts(work.reads[name])
-                form = plain_form(self.atoms.tensors[name], work.stage.mesh, cuts)
-                sharding = sharding_of(form)
-                known = self.tensors.get(name)
-                shares = known is None or (known.shape == form.shape and known.sharding == sharding)
-                own = name if shares else f"{name}@{work.number}"
-                work.stored[name] = Stored(own, form)
-                self._declare_resident(tensor, own, form)
-            elif tensor.role is Role.STATE:
-                self._store_state(work, tensor)
-
-    def _store_state(self, work: _Work, tensor: Tensor) -> None:
-        name = tensor.name
-        if name in self.tensors:
-            raise ValueError(f"state {name} is used in stage {work.number} and in one before it")
-        gives = [work.gives[index][position] for index, position in work.writes.get(name, ())]
-        atoms = self.atoms.tensors[name]
-        form = store_state(tensor, atoms, work.stage.mesh, work.reads.get(name, []), gives)
-        work.stored[name] = Stored(name, form)
-        work.written[name] = Written(name, form, groups_at(atoms, set()), tensor.dtype)
-        self._declare_resident(tensor, name, form)
-
-    def _declare_resident(self, tensor: Tensor, name: str, form: Form) -> None:
-        rows = tensor.resident_rows
-        if rows is not None and form.shape[rows[0]] != tensor.shape[rows[0]]:
-            # Those of the chip that appends the next row.
-            axis, count = rows
-            part = form.shape[axis]
-            rows = (axis, count - min(count, tensor.shape[axis] - 1) // part * part)
-        self.tensors[name] = (
-            replace(tensor, name=name, shape=form.shape, resident_rows=rows, sharding=sharding_of(form))
-            if form.cuts
-            else tensor
-        )
-
-    def _store_values(self, work: _Work) -> None:
-        for name, writers in work.writes.items():
+    def _store_values(self, stage: DeviceStage) -> None:
+        for name, writers in stage.writes.items():
             tensor = self.graph.tensors[name]
             if tensor.role is not Role.STATE:
-                self._store_value(work, tensor, writers)
-        for name in work.reads:
-            if name not in work.stored:
-                work.stored[name] = self.works[self.homes[name]].stored[name]
+                self._store_value(stage, tensor, writers)
+        for name in stage.reads:
+            if name not in stage.stored:
+                stage.stored[name] = self.stages[self.homes[name]].stored[name]
 
-    def _store_value(self, work: _Work, tensor: Tensor, writers: list[tuple[int, int]]) -> None:
-        is_home = self.homes[tensor.name] == work.number
-        name = tensor.name if is_home else f"{tensor.name}@{work.number}"
-        uses = Uses(
-            tuple(dict.fromkeys(work.reads.get(tensor.name, ()))),
-            is_home and tensor.name in self.crossing,
-            is_home and tensor.name in self.outputs,
-        )
-        stored, written = store_value(
-            tensor, name, self._layout(work, tensor, writers), uses, self._wire(tensor, writers), self.choose
-        )
-        work.stored[tensor.name], work.written[tensor.name] = stored, written
-        is_cut_output = uses.is_output and stored.form.cuts and not stored.form.lead
-        sharding = sharding_of(stored.form) if is_cut_output else None
-        if name != tensor.name or stored.form.shape != tensor.shape or sharding:
+    def _store_value(self, stage: DeviceStage, tensor: Tensor, writers: list[tuple[int, int]]) -> None:
+        whole_name, is_home = tensor.name, self.homes[tensor.name] == stage.number
+        name = whole_name if is_home else self._copied(whole_name, stage.number)
+        needs = tuple(dict.fromkeys(stage.reads.get(whole_name, ())))
+        crosses, is_output = (is_home and whole_name in names for names in (self.crossing, self.outputs))
+        uses = Uses(needs, crosses, is_output)
+        stored, written = store_value(tensor, name, self._layout(stage, tensor, writers), uses, self.choose)
+        stage.stored[whole_name], stage.written[whole_name] = stored, written
+        sharding = sharding_of(stored.form) if is_output and not stored.form.lead else None
+        if name != whole_name or stored.form.shape != tensor.shape or sharding:
             tensor = replace(tensor, name=name, shape=stored.form.shape, sharding=sharding)
         self.tensors[name] = tensor
         if written.reduction is not None:
             self.tensors.update((made.name, made) for made in written.reduction.tensors)
 
-    def _layout(self, work: _Work, tensor: Tensor, writers: list[tuple[int, int]]) -> Layout:
+    def _layout(self, stage: DeviceStage, tensor: Tensor, writers: list[tuple[int, int]]) -> Layout:
         fronts = set()
         for index, position in writers:
             operator = self.graph.operators[index]
             entry = self.atoms.operators[index].results[position]
-            fronts |= tensor_groups(operator, operator.results[position], entry, work.local[index])
+            fronts |= tensor_fronts(operator, operator.results[position], entry, stage.local[index])
         atoms = self.atoms.tensors[tensor.name]
-        given = agreed(tensor.name, [work.gives[index][position] for index, position in writers])
+        given = agreed(tensor.name, stage.given(tensor.name))
         nodes = self.graph.operators[writers[0][0]].nodes
-        return Layout(atoms, work.stage.mesh, given, groups_at(atoms, fronts), nodes)
+        groups, wire = groups_at(atoms, fronts), self._wire(tensor, writers)
+        return Layout(atoms, stage.mesh, given, groups, wire, self.mark, nodes)
 
     def _wire(self, tensor: Tensor, writers: list[tuple[int, int]]) -> DType:
         chosen = set()
@@ -283,22 +148,20 @@ class _Builder:
             chosen.add(wire_type(operator, operator.results[position], tensor.dtype, self.wire))
         return chosen.pop() if len(chosen) == 1 else tensor.dtype
 
-    # What the chips execute.
-
-    def _emit_stage(self, work: _Work) -> None:
-        waiting = {name: len(writers) for name, writers in work.writes.items()}
-        for index in work.stage.operators:
+    def _emit_stage(self, stage: DeviceStage) -> None:
+        waiting = {name: len(writers) for name, writers in stage.writes.items()}
+        for index in stage.stage.operators:
             operator = self.graph.operators[index]
-            self.operators.append(self._local(work, index, operator))
+            self.operators.append(self._local(stage, index, operator))
             self.source.append(index)
             for result in operator.results:
                 waiting[result.tensor] -= 1
                 if not waiting[result.tensor]:
-                    self._finish(work, result.tensor)
+                    self._finish(stage, result.tensor)
 
-    def _finish(self, work: _Work, name: str) -> None:
+    def _finish(self, stage: DeviceStage, name: str) -> None:
         """Everything that follows when a tensor is written: reduction, gathering."""
-        stored, reduction = work.stored.get(name), work.written[name].reduction
+        stored, reduction = stage.stored.get(name), stage.written[name].reduction
         if reduction is not None:
             self.operators += reduction.operators
             self.source += [None] * len(reduction.operators)
@@ -307,27 +170,29 @@ class _Builder:
             lead = stored.form.lead
             self.exchanges.append(Exchange(stored.name, stored.name, ExchangeKind.GATHER, lead))
 
-    def _local(self, work: _Work, index: int, operator: Operator) -> Operator:
-        entry, local = self.atoms.operators[index], work.local[index]
+    def _local(self, stage: DeviceStage, index: int, operator: Operator) -> Operator:
+        entry, local = self.atoms.operators[index], stage.local[index]
         operands = tuple(
-            local_operand(operand, atoms, need, work.stored[operand.tensor], local)
-            for operand, atoms, need in zip(operator.operands, entry.operands, work.needs[index], strict=True)
+            local_operand(operand, atoms, need, stage.stored[operand.tensor], local)
+            for operand, atoms, need in zip(
+                operator.operands, entry.operands, stage.needs[index], strict=True
+            )
         )
         results = tuple(
-            local_result(operator, result, atoms, work.written[result.tensor], local)
+            local_result(operator, result, atoms, stage.written[result.tensor], local)
             for result, atoms in zip(operator.results, entry.results, strict=True)
         )
         changed = {
-            result.value: work.written[result.tensor].dtype
+            result.value: stage.written[result.tensor].dtype
             for result in operator.results
-            if work.written[result.tensor].dtype is not self.graph.tensors[result.tensor].dtype
+            if stage.written[result.tensor].dtype is not self.graph.tensors[result.tensor].dtype
         }
-        is_first = self.first[index] == work.number
+        is_first = self.first[index] == stage.number
         if is_first and operands == operator.operands and results == operator.results and not local.cuts:
             return operator
         return replace(
             operator,
-            name=operator.name if is_first else f"{operator.name}@{work.number}",
+            name=operator.name if is_first else self._copied(operator.name, stage.number),
             factors=local.factors,
             operands=operands,
             results=results,
@@ -337,7 +202,7 @@ class _Builder:
 
     def _output(self, output: Output) -> Output:
         home = self.homes.get(output.tensor)
-        stored = None if home is None else self.works[home].stored[output.tensor]
+        stored = None if home is None else self.stages[home].stored[output.tensor]
         if stored is None or stored.form.is_whole or (stored.form.cuts and not stored.form.lead):
             return output
         view = simplify_view((*opened(stored.form, ()), *output.view), stored.form.shape)
@@ -352,3 +217,11 @@ class _Builder:
             if name in self.tensors or name in kept
         }
         return named | self.tensors
+
+
+def _mark(graph: Graph) -> str:
+    """What stands between a name of the model and what a device graph adds to it: in no other name."""
+    mark = "@"
+    while any(mark in name for name in graph.tensors):
+        mark += "@"
+    return mark

@@ -139,7 +139,7 @@ def _tail(axis: int | None, served: set[FactorAtom | None], local: LocalFactors)
     return Tail(atoms, owned, tuple(prod(local.local[axis][low:high]) for low, high in ranges))
 
 
-def tensor_groups(
+def tensor_fronts(
     operator: Operator, result: Result, entry: OperandAtoms, local: LocalFactors
 ) -> set[TensorAtom]:
     """The atoms of a result's tensor at whose front its dimensions are taken apart, as the factors are."""
@@ -189,7 +189,7 @@ def local_result(
         if len(numbers) > count:
             raise ValueError(f"{operator.name}: {result.tensor} is not taken apart as its factors are")
         axes += [*[None] * (count - len(numbers)), *numbers]
-        owner = _owner_axes(d, entry, form, local)
+        owner = _owner_axes(operator, d, entry, form, local)
         if owner:
             extent = 1 if axis is None else operator.factors[axis].extent
             local_offset, where = _owned_offset(operator, form, d, (offset, extent), owner)
@@ -203,12 +203,17 @@ def local_result(
     return Result(written.name, tuple(axes), tuple(offsets), result.value, lead, tuple(sorted(only)))
 
 
-def _owner_axes(dimension: int, entry: OperandAtoms, form: Form, local: LocalFactors) -> tuple[int, ...]:
+def _owner_axes(
+    operator: Operator, dimension: int, entry: OperandAtoms, form: Form, local: LocalFactors
+) -> tuple[int, ...]:
     """The mesh axes that cut a dimension along which the operator writes a box on one chip alone."""
-    for (d, position), axes in form.cuts:
-        along = entry.along.get((d, position))
-        if d == dimension and (along is None or local.cuts.get(along) != axes):
-            return axes
+    for atom, axes in form.cuts:
+        along = entry.along.get(atom)
+        if atom[0] != dimension or (along is not None and local.cuts.get(along) == axes):
+            continue
+        if along is not None:
+            raise ValueError(f"{operator.name} writes all of atom {atom}, of which each chip has a piece")
+        return axes
     return ()
 
 

@@ -37,12 +37,15 @@ class Written:
 @dataclass(frozen=True)
 class Layout:
     """What the operators that write a tensor make of it: the tensor's atoms, the placement that they
-    give, and how they take its dimensions apart. nodes: for messages."""
+    give, and how they take its dimensions apart. wire: the type of partial results. mark: what no name
+    of the model holds. nodes: for messages."""
 
     atoms: Atoms
     mesh: tuple[int, ...]
     given: Placements
     groups: Groups
+    wire: DType
+    mark: str
     nodes: tuple[str, ...]
 
 
@@ -74,20 +77,39 @@ def agreed(name: str, gives: Sequence[Placements]) -> Placements:
 
 
 def store_value(
-    tensor: Tensor, name: str, layout: Layout, uses: Uses, wire: DType, choose: Choose
+    tensor: Tensor, name: str, layout: Layout, uses: Uses, choose: Choose
 ) -> tuple[Stored, Written]:
-    """How a value that the stage computes is stored, as device tensor `name`; wire: the type of its
-    partial results."""
-    cuts, axes = cuts_of(layout.given), partial_axes(layout.given)
+    """How a value that the stage computes is stored, as device tensor `name`.
+
+    Raises ValueError for partial results of different reducers.
+    """
+    if partial_axes(layout.given):
+        return _store_reduced(tensor, name, layout, uses, choose)
+    cuts = cuts_of(layout.given)
     piece = plain_form(layout.atoms, layout.mesh, cuts)
-    body = grouped(piece.piece, layout.groups)
-    if not axes:
-        gathered, is_gathered = _gathering(cuts, uses)
-        form = replace(piece, gathered=gathered, body=body)
-        return Stored(name, form, is_gathered), Written(name, form, layout.groups, tensor.dtype)
-    reducer = _reducer(tensor.name, layout.given)
-    shape = (layout.atoms, layout.mesh, cuts, body)
-    partials = Partials(name, layout.nodes, *shape, axes, reducer, tensor.dtype, wire)
+    gathered, is_gathered = _gathering(cuts, uses)
+    form = replace(piece, gathered=gathered, body=grouped(piece.piece, layout.groups))
+    return Stored(name, form, is_gathered), Written(name, form, layout.groups, tensor.dtype)
+
+
+def _store_reduced(
+    tensor: Tensor, name: str, layout: Layout, uses: Uses, choose: Choose
+) -> tuple[Stored, Written]:
+    """How a value is stored of which the operators make partial results."""
+    cuts, axes = cuts_of(layout.given), partial_axes(layout.given)
+    partials = Partials(
+        name=name,
+        mark=layout.mark,
+        nodes=layout.nodes,
+        atoms=layout.atoms,
+        mesh=layout.mesh,
+        cuts=cuts,
+        body=grouped(plain_form(layout.atoms, layout.mesh, cuts).piece, layout.groups),
+        axes=axes,
+        reducer=_reducer(tensor.name, layout.given),
+        dtype=tensor.dtype,
+        wire=layout.wire,
+    )
     scatter = _scattering(partials, uses)
     target = cuts if scatter is None else tuple(sorted((*cuts, (scatter, axes))))
     gathered, is_gathered = _gathering(target, uses)
@@ -95,20 +117,20 @@ def store_value(
         # Sums may come in flat parts, of which no sharding makes the whole.
         gathered, is_gathered = tuple(atom for atom, _ in target), True
     reduction = reduce_partials(partials, scatter, gathered, choose)
-    is_gathered = bool(reduction.form.lead) and (
-        is_gathered or (bool(reduction.form.flat) and bool(uses.needs))
-    )
-    written = Written(reduction.source, reduction.partial, layout.groups, wire, reduction)
-    return Stored(name, reduction.form, is_gathered), written
+    form = reduction.form
+    is_gathered = bool(form.lead) and (is_gathered or bool(form.flat and uses.needs))
+    written = Written(reduction.source, reduction.partial, layout.groups, layout.wire, reduction)
+    return Stored(name, form, is_gathered), written
 
 
 def _gathering(cuts: Cuts, uses: Uses) -> tuple[tuple[TensorAtom, ...], bool]:
     """The cut atoms whose pieces stand side by side, and whether the stage's chips exchange them."""
-    needed = [atom for atom, _ in cuts if (atom, _) not in kept_cuts(cuts, uses.needs)]
+    kept = kept_cuts(cuts, uses.needs)
+    needed = tuple(cut[0] for cut in cuts if cut not in kept)
     if uses.crosses or (uses.is_output and needed):
         every = tuple(atom for atom, _ in cuts)
         return every, bool(needed) or (uses.is_output and bool(every))
-    return tuple(needed), bool(needed)
+    return needed, bool(needed)
 
 
 def _scattering(partials: Partials, uses: Uses) -> TensorAtom | None:

@@ -379,7 +379,7 @@ def test_a_stage_reads_pieces_of_another_group() -> None:
     device = build_device_graph(graph, find_atoms(graph), stages, lambda _: "one-shot", None)
     assert device.graph.tensors["r"].shape == (3, 6, 4)
     assert device.graph.operators[1].results[0].own == (0,)
-    assert {exchange.source for exchange in device.graph.exchanges} == {"p/partial"}
+    assert {exchange.source for exchange in device.graph.exchanges} == {"p@partial"}
     check_two(graph, device, stages)
 
 
