@@ -15,11 +15,11 @@ from .importer import import_model
 from .indexed_loads import index_weight_loads
 from .options import Options, check_options, silent
 from .plan_build import build_buffers, build_stages, build_transfers
-from .planner import Planned, Planner
+from .plan_choice import PlanChoice, Planned
 from .precision import apply_precision, default_precision
 from .quantised_products import fold_quantised_products
 from .rewrites import simplify_graph
-from .tile_choice import tile_graph
+from .weight_storage import arrange_weights
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def prepare_graph(graph: Graph, precision: str, target: Target) -> Graph:
     """Types fixed, work removed, chains fused: the operators that are planned."""
     graph = index_weight_loads(fold_quantised_products(graph))
     graph = simplify_graph(apply_precision(graph, precision))
-    return fuse_vector_chains(graph, target.chip.vector.chained)
+    return arrange_weights(fuse_vector_chains(graph, target.chip.vector.chained))
 
 
 def plan_model(
@@ -77,8 +77,8 @@ def plan_model(
     precision = options.precision or default_precision(fold_quantised_products(graph), target.chip)
     graph = prepare_graph(graph, precision, target)
     _check_plannable(graph, imported.name, options)
-    found = Planner(graph, target, tile_graph(graph, target.chip), options, progress).run()
-    return _assemble(graph, imported, target, options, precision, found)
+    found = PlanChoice(graph, target, options, progress).best()
+    return _assemble(imported, target, options, precision, found)
 
 
 def _check_plannable(graph: Graph, name: str, options: Options) -> None:
@@ -92,9 +92,9 @@ def _check_plannable(graph: Graph, name: str, options: Options) -> None:
 
 
 def _assemble(
-    graph: Graph, imported: ImportedModel, target: Target, options: Options, precision: str, found: Planned
+    imported: ImportedModel, target: Target, options: Options, precision: str, found: Planned
 ) -> Plan:
-    assumptions = imported.assumptions
+    graph, assumptions = found.graph, imported.assumptions
     if options.precision is None and precision != "model":
         why = f"precision {precision}: the matrix unit has no rule for the model's own type"
         assumptions = (*assumptions, why)
@@ -119,6 +119,7 @@ def _assemble(
         certificates=found.certificates,
         assumptions=assumptions,
         options=_recorded(imported, target, options, precision),
+        sharding=found.sharding,
         tensor_names=tuple(names),
     )
 
@@ -137,5 +138,14 @@ def _recorded(
     }
     if imported.context is not None:
         recorded["context"] = str(imported.context)
+    if options.max_latency is not None:
+        recorded["max-latency"] = f"{options.max_latency:g}"
+    if options.max_interval is not None:
+        recorded["max-interval"] = f"{options.max_interval:g}"
+    if options.groups is not None:
+        recorded["groups"] = ",".join(map(str, options.groups))
+    if options.wire is not None:
+        recorded["wire"] = options.wire
+    recorded |= {f"pin {node}": factor for node, factor in options.pins}
     recorded |= {f"bind {name}": str(value) for name, value in imported.bindings.items()}
     return tuple(sorted(recorded.items()))

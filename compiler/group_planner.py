@@ -3,44 +3,56 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from math import prod
 
 import numpy as np
 
-from chiplan.ir import Certificate, DType, Graph, Target
+from chiplan.ir import Certificate, DType, Graph, Infeasible, Problem, Target
 from chiplan.partitioner import (
     GroupArc,
     GroupPlan,
     GroupProblem,
     group_shapes,
     place_groups,
+    plan_groups,
+    plan_sequence,
+    smallest_chips,
 )
 
-from .atoms import find_atoms
+from .addresses import OutOfSram
+from .atoms import Decision, GraphAtoms, find_atoms
 from .blocks import find_blocks
 from .device_graph import CollectiveRequest, DeviceGraph, GroupStage, build_device_graph
 from .graph_edit import writers_of
 from .group_costs import RESOURCES, GroupCosts, Mesh, ShapeCosts, crossing_bytes, crossing_cycles
-from .interval_search import Found, IntervalSearch
+from .interval_search import Found, IntervalSearch, pace
+from .memory_check import megabytes
 from .options import Options
 from .partitioning import recomputable, shared_items
 from .scheduling import StageWork
 from .tile_choice import tile_graph
 
+_COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 72, 96, 128, 192, 256, 384, 512, 576, 768, 1024)
+"""Chips with fewer of which plans are made too: what helps there is not lost where more are allowed."""
+
+_EFFORT, _FEWEST_TRIES, _MOST_TRIES = 8_000, 2, 6
+"""Operators that are scheduled in all, and the plans that are tried at the least and the most."""
+
+_RETRIES = 4
+
 _MOST_POSITIONS = 400
 """Where there are more places to cut, only those are tried where least crosses."""
 
 
-
 @dataclass(frozen=True)
 class GroupCandidate:
-    """A plan of groups as scheduled. `graph` is the device graph; `estimate` what the solver thought of it."""
+    """A plan of groups as scheduled. least: no interval of these stages is shorter. certificates: of
+    shardings, cuts and placement."""
 
     device: DeviceGraph
     stages: tuple[StageWork, ...]
     found: Found
-    estimate: GroupPlan
+    least: int
     shapes: tuple[ShapeCosts, ...]
     certificates: tuple[Certificate, ...]
 
@@ -56,7 +68,7 @@ class GroupPlanner:
         self._shapes: dict[Mesh, ShapeCosts] = {}
 
     @cached_property
-    def atoms(self):
+    def atoms(self) -> GraphAtoms:
         return find_atoms(self.graph)
 
     @cached_property
@@ -89,14 +101,19 @@ class GroupPlanner:
 
     @cached_property
     def meshes(self) -> tuple[Mesh, ...]:
-        """Shapes of groups that are worth a try with the chips allowed."""
-        return tuple(mesh for _, mesh in group_shapes(self.target, self.chips))
+        """Shapes of groups that are worth a try with the chips allowed, or those asked for."""
+        groups = self.options.groups
+        if groups is None:
+            return tuple(mesh for _, mesh in group_shapes(self.target, self.chips))
+        known = [mesh for _, mesh in group_shapes(self.target, self.chips) if prod(mesh) in groups]
+        sizes = {prod(mesh) for mesh in known}
+        return (*known, *((size,) for size in sorted(set(groups) - sizes)))
 
     @cached_property
     def allowed(self) -> np.ndarray:
         """bool[planned + 1]: where the planned operators may be cut: not between writers of one tensor or
         users of one state, and in large graphs where least is carried."""
-        carried = crossing_bytes(self.graph, self.planned)[[*self.planned, len(self.graph.operators)]]
+        carried = self._carried
         allowed = np.ones(len(self.planned) + 1, dtype=bool)
         position = {index: number for number, index in enumerate(self.planned)}
         for item in shared_items(self.graph, frozenset(self.cheap)):
@@ -110,12 +127,15 @@ class GroupPlanner:
         allowed[[0, -1]] = True
         return allowed
 
-    def problem(self, chips: int, spare: int = 0, meshes: Sequence[Mesh] | None = None) -> GroupProblem:
+    @cached_property
+    def _carried(self) -> np.ndarray:
+        """int64[planned + 1]: bytes that cross a cut before each planned operator, and the end."""
+        return crossing_bytes(self.graph, self.planned)[[*self.planned, len(self.graph.operators)]]
+
+    def problem(self, chips: int, spare: int = 0) -> GroupProblem:
         """The stage problem on at most so many chips, `spare` bytes a chip left free."""
-        meshes = [mesh for mesh in meshes or self.meshes if prod(mesh) <= chips]
-        shapes = [self.shape(mesh) for mesh in meshes]
-        columns = list(self.planned)
-        carried = crossing_bytes(self.graph, self.planned)[[*columns, len(self.graph.operators)]]
+        shapes = [self.shape(mesh) for mesh in self.meshes]
+        columns, carried = list(self.planned), self._carried
         crossing = [crossing_cycles(carried, shape.size, self.target) for shape in shapes]
         link_work = np.zeros((len(shapes), RESOURCES, len(carried)), dtype=np.int64)
         link_work[:, -1] = [busy for _, busy in crossing]
@@ -142,17 +162,103 @@ class GroupPlanner:
             return None
         return int(microseconds * self.target.chip.clock_hz / 1e6)
 
-    def realise(self, problem: GroupProblem, plan: GroupPlan, meshes: Sequence[Mesh]) -> GroupCandidate:
+    def candidates(self) -> Iterator[GroupCandidate]:
+        """Scheduled plans, the most promising first. Raises Infeasible when none fits into SRAM."""
+        spare, tries = 0, max(_FEWEST_TRIES, min(_MOST_TRIES, _EFFORT // len(self.graph.operators)))
+        for _ in range(_RETRIES):
+            plans = self.plans(spare)
+            if not plans:
+                break
+            shortage, found = 0, False
+            for plan in plans[:tries]:
+                try:
+                    yield self.realise(plan)
+                    found = True
+                except OutOfSram as error:
+                    shortage = max(shortage, error.needed - error.available)
+            if found:
+                return
+            spare += max(shortage, self.target.chip.usable_bytes // 64)
+        raise self._refusal()
+
+    def plans(self, spare: int = 0) -> list[GroupPlan]:
+        """What the solver would do with up to so many chips, `spare` bytes of each left free: the most
+        promising first. With more chips all that fewer can do is there as well."""
+        if self.options.groups is not None:
+            plan = self._asked_for(self.options.groups, spare)
+            return [] if plan is None else [plan]
+        problem = self.problem(self.chips, spare)
+        objectives = dict.fromkeys((self.options.objective, "latency" if self.graph.states else "throughput"))
+        if self.options.objective == "latency":
+            objectives = {"latency": None}
+        found: dict[tuple[GroupArc, ...], GroupPlan] = {}
+        for chips in sorted({count for count in _COUNTS if count < self.chips} | {self.chips}):
+            for objective in objectives:
+                plan = plan_groups(replace(problem, chips=chips, objective=objective))
+                if plan is not None:
+                    found.setdefault(plan.arcs, plan)
+        return sorted(found.values(), key=self._estimated_merit)
+
+    def _estimated_merit(self, plan: GroupPlan) -> tuple[int, ...]:
+        steady = pace(plan.interval, plan.latency, self.options.users, bool(self.graph.states))
+        match self.options.objective:
+            case "latency":
+                return plan.latency, steady, plan.chips
+            case "chips":
+                return plan.chips, steady, plan.latency
+        return steady, plan.latency, plan.chips
+
+    def _asked_for(self, groups: Sequence[int], spare: int) -> GroupPlan | None:
+        """The best cut for groups of these sizes, in this order."""
+        problem = self.problem(self.chips, spare)
+        shapes = [[n for n, mesh in enumerate(self.meshes) if prod(mesh) == size] for size in groups]
+        return plan_sequence(problem, shapes)
+
+    def _refusal(self) -> Infeasible:
+        """Why nothing fits, and the fewest chips that would do."""
+        problem = self.problem(self.chips)
+        fewest = smallest_chips(replace(problem, max_latency=None, max_interval=None))
+        limited = self.options.max_latency is not None or self.options.max_interval is not None
+        usable = int(self.target.chip.usable_bytes)
+        needed = int(np.min(problem.resident[:, -1] * np.array(problem.sizes)))
+        if problem.states is not None:
+            needed += int(np.min(problem.states[:, -1] * np.array(problem.sizes))) * self.options.users
+        if limited and fewest is not None and fewest <= self.chips:
+            message = (
+                f"no plan on {self.chips} chips of {self.target.name} keeps --max-latency and --max-interval "
+                "by the solver's estimates. Allow more chips or raise the limits."
+            )
+            return Infeasible(Problem("limits_not_met", message))
+        cure = (
+            "No number of chips fits: use a smaller --batch, --sequence, --context or --precision."
+            if fewest is None
+            else f"The smallest number of chips that fits is {fewest}, in groups."
+        )
+        asked = f"groups of {self.options.groups} chips" if self.options.groups else f"{self.chips} chips"
+        message = (
+            f"{asked} of {self.target.name} do not hold the model: weights and states take "
+            f"{megabytes(needed)} or more, a chip holds {megabytes(usable)}. {cure}"
+        )
+        return Infeasible(
+            Problem(
+                "sram_too_small",
+                message,
+                needed=needed,
+                available=usable * self.chips,
+                smallest_chips=fewest,
+            )
+        )
+
+    def realise(self, plan: GroupPlan) -> GroupCandidate:
         """Place, lower and schedule what the solver chose. Raises OutOfSram."""
-        shapes = [self.shape(meshes[arc.size_index]) for arc in plan.arcs]
+        shapes = [self.shape(self.meshes[arc.size_index]) for arc in plan.arcs]
         groups = [
             GroupStage(operators, shape.mesh, self._decisions(operators, shape))
             for operators, shape in zip(self._operators(plan.arcs), shapes, strict=True)
         ]
-        traffic = {
-            (number, number + 1): int(problem.crossing[after.size_index, after.first])
-            for number, (_, after) in enumerate(pairwise(plan.arcs))
-        }
+        carried = self._carried
+        entries = enumerate(arc.first for arc in plan.arcs[1:])
+        traffic = {(number, number + 1): int(carried[first]) for number, first in entries}
         chips, placement = place_groups([shape.mesh for shape in shapes], traffic, self.target.topology)
         wire = DType(self.options.wire) if self.options.wire else None
         self.progress(f"lowering {len(groups)} stages")
@@ -168,13 +274,13 @@ class GroupPlanner:
         found = search.run(stages)
         used = tuple({shape.mesh: shape for shape in shapes}.values())
         certificates = (plan.certificate, *(c for shape in used for c in shape.certificates), placement)
-        return GroupCandidate(device, stages, found, plan, used, certificates)
+        return GroupCandidate(device, stages, found, search.least(stages), used, certificates)
 
     def _choose(self, request: CollectiveRequest) -> str:
         return self._shapes[request.mesh].costs.choose(request)
 
-    def _decisions(self, operators: Sequence[int], shape: ShapeCosts) -> Mapping[int, tuple]:
-        none = (None,) * len(shape.mesh)
+    def _decisions(self, operators: Sequence[int], shape: ShapeCosts) -> Mapping[int, Decision]:
+        none: Decision = (None,) * len(shape.mesh)
         return {index: shape.decisions.get(index, none) for index in operators}
 
     def _operators(self, arcs: Sequence[GroupArc]) -> Iterator[tuple[int, ...]]:

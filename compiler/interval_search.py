@@ -230,9 +230,8 @@ class IntervalSearch:
         return found if self.merit(found) < self.merit(best) else best
 
     def pace(self, schedule: Schedule) -> int:
-        """Cycles a micro-batch in the long run: a user's next one waits for the last one's end."""
-        waiting = ceil(schedule.latency / self.users) if self.graph.states else 0
-        return max(schedule.interval, waiting)
+        """Cycles a micro-batch in the long run."""
+        return pace(schedule.interval, schedule.latency, self.users, bool(self.graph.states))
 
     def merit(self, schedule: Schedule) -> tuple[int, int]:
         """Smaller is better, in the order that the objective asks for."""
@@ -261,6 +260,11 @@ class IntervalSearch:
             interval *= 2
         # A micro-batch that has the chips to itself always closes.
         yield max(interval, alone)
+
+
+def pace(interval: int, latency: int, users: int, has_states: bool) -> int:
+    """Cycles a micro-batch in the long run: a user's next one waits for the last one's end."""
+    return max(interval, ceil(latency / users)) if has_states else interval
 
 
 def certify(found: Found, least: int) -> Certificate:

@@ -1,6 +1,6 @@
 """What a user asks of a plan, besides the model and the target."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chiplan.ir import BadInput, Problem, Target
 
@@ -26,6 +26,10 @@ class Options:
     groups: tuple[int, ...] | None = None
     pins: tuple[tuple[str, str], ...] = ()
     wire: str | None = None
+
+    def with_chips(self, chips: int) -> "Options":
+        """The same with another limit of chips."""
+        return replace(self, chips=chips)
 
 
 def silent(_: str) -> None:

@@ -2,6 +2,7 @@
 
 from .group_placement import place_groups
 from .group_problem import GroupArc, GroupPlan, GroupProblem
+from .group_sequence import plan_sequence
 from .group_shapes import group_shapes
 from .group_stages import frontier, plan_groups, smallest_chips
 from .in_order import least_load, smallest_in_order
@@ -34,6 +35,7 @@ __all__ = [
     "place_groups",
     "place_stages",
     "plan_groups",
+    "plan_sequence",
     "sharding_frontier",
     "smallest_chips",
     "smallest_in_order",

@@ -1,0 +1,134 @@
+"""The best of all plans: pipelines of single chips, and stages on groups of chips."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from chiplan.ir import Bound, Certificate, Graph, Infeasible, Problem, ShardingChoice, Target
+
+from .group_bounds import group_bounds
+from .group_planner import GroupCandidate, GroupPlanner
+from .interval_search import certify, pace
+from .options import Options
+from .planner import Planner
+from .scheduling import Schedule, StageWork
+from .tile_choice import tile_graph
+
+_PIPELINE_CHIPS = 16
+"""Beyond so many single chips a pipeline's cut takes long and groups divide the work better."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Stages on chips, their schedule, and what was proved on the way. `graph` is the device graph: what
+    one chip of each stage executes."""
+
+    graph: Graph
+    stages: tuple[StageWork, ...]
+    schedule: Schedule
+    bounds: tuple[Bound, ...]
+    certificates: tuple[Certificate, ...]
+    sharding: tuple[ShardingChoice, ...] = ()
+
+    @property
+    def chips(self) -> int:
+        return sum(len(stage.chips) for stage in self.stages)
+
+
+class PlanChoice:
+    """Plans a prepared graph in every way that may be best, and keeps the best."""
+
+    def __init__(
+        self, graph: Graph, target: Target, options: Options, progress: Callable[[str], None]
+    ) -> None:
+        self.graph, self.target, self.options, self.progress = graph, target, options, progress
+        self.chips = options.chips or target.topology.chips
+        self.refusals: list[Infeasible] = []
+
+    def best(self) -> Planned:
+        """Raises Infeasible when nothing fits, or nothing keeps the limits asked for."""
+        found = [*self._pipelines(), *self._groups()]
+        if not found:
+            raise self._refusal()
+        kept = [plan for plan in found if self._within_limits(plan.schedule)]
+        if not kept:
+            raise self._too_slow(found)
+        return min(kept, key=self._merit)
+
+    def _pipelines(self) -> Iterator[Planned]:
+        """The best pipeline of single chips, unless groups were asked for."""
+        options = self.options
+        if options.groups is not None or options.pins:
+            return
+        single = options.with_chips(min(self.chips, _PIPELINE_CHIPS))
+        try:
+            tiled = tile_graph(self.graph, self.target.chip)
+            planner = Planner(self.graph, self.target, tiled, single, self.progress)
+            found = planner.run()
+        except Infeasible as refusal:
+            self.refusals.append(refusal)
+            return
+        yield Planned(self.graph, found.stages, found.schedule, found.bounds, found.certificates)
+
+    def _groups(self) -> Iterator[Planned]:
+        """Plans with groups, the most promising first."""
+        if self.chips < 2 and self.options.groups is None:
+            return
+        planner = GroupPlanner(self.graph, self.target, self.options, self.progress)
+        try:
+            for candidate in planner.candidates():
+                yield self._planned(candidate)
+        except Infeasible as refusal:
+            self.refusals.append(refusal)
+
+    def _planned(self, candidate: GroupCandidate) -> Planned:
+        chips = sum(len(stage.chips) for stage in candidate.stages)
+        bounds = group_bounds(self.graph, self.target, chips, self.options.users)
+        return Planned(
+            candidate.device.graph,
+            candidate.stages,
+            candidate.found.schedule,
+            bounds,
+            (*candidate.certificates, certify(candidate.found, candidate.least)),
+            tuple(choice for shape in candidate.shapes for choice in shape.choices()),
+        )
+
+    def _merit(self, plan: Planned) -> tuple[int, ...]:
+        latency, users = plan.schedule.latency, self.options.users
+        steady = pace(plan.schedule.interval, latency, users, bool(self.graph.states))
+        match self.options.objective:
+            case "latency":
+                return latency, steady, plan.chips
+            case "chips":
+                return plan.chips, steady, latency
+        return steady, latency, plan.chips
+
+    def _within_limits(self, schedule: Schedule) -> bool:
+        options, clock = self.options, self.target.chip.clock_hz
+        return all(
+            limit is None or 1e6 * cycles <= limit * clock
+            for limit, cycles in (
+                (options.max_latency, schedule.latency),
+                (options.max_interval, schedule.interval),
+            )
+        )
+
+    def _too_slow(self, found: list[Planned]) -> Infeasible:
+        clock = self.target.chip.clock_hz / 1e6
+        fastest = min(plan.schedule.latency for plan in found) / clock
+        steadiest = min(plan.schedule.interval for plan in found) / clock
+        message = (
+            f"no plan on {self.chips} chips keeps the limits: of {len(found)} scheduled, the lowest latency "
+            f"is {fastest:,.1f} us and the shortest interval {steadiest:,.1f} us. Allow more chips or raise "
+            "--max-latency or --max-interval."
+        )
+        return Infeasible(Problem("limits_not_met", message))
+
+    def _refusal(self) -> Infeasible:
+        """Why nothing fits: the refusal that names the fewest chips that would do."""
+        return min(self.refusals, key=_smallest)
+
+
+def _smallest(refusal: Infeasible) -> int:
+    counts = [problem.smallest_chips for problem in refusal.problems]
+    known = [count for count in counts if count is not None]
+    return min(known, default=1 << 40)
