@@ -48,7 +48,7 @@ class BlockVariables:
         boundary: Mapping[str, Placements],
     ) -> None:
         self.graph, self.atoms, self.choices, self.mesh, self.users = graph, atoms, choices, mesh, users
-        self.conversions, self.codes = Conversions(costs, mesh), Codes()
+        self.conversions, self.codes = Conversions(costs, mesh), Codes(len(mesh))
         self.ends, self.boundary = dict(ends), boundary
         self.whole: Placements = (REPLICATE,) * len(mesh)
         self.variables: list[Variable] = []

@@ -123,14 +123,15 @@ def _becomes(placement: Placement, stays: Mapping[Shard, bool], result: Placemen
 class Codes:
     """Placements as numbers, so that many are compared at once; Replicate is 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, axes: int) -> None:
+        self._axes = axes
         self._numbers: dict[Placement, int] = {REPLICATE: 0}
 
     def table(self, placements: Sequence[Placements]) -> np.ndarray:
         """int64[placements, mesh axes]."""
         number = self._numbers
         rows = [[number.setdefault(p, len(number)) for p in entry] for entry in placements]
-        return np.array(rows, dtype=np.int64)
+        return np.array(rows, dtype=np.int64).reshape(-1, self._axes)
 
     def serving(self, held: Sequence[Placements], needs: Sequence[Placements]) -> np.ndarray:
         """bool[held, needs]: whether a tensor held so is what a reader needs."""

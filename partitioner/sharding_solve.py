@@ -47,6 +47,8 @@ def solve_sharding(problem: ShardingProblem) -> ShardingSolution | None:
     """The consistent values of least cycles, then bytes, then rank, within the capacity if any are; None
     where no values are consistent."""
     small, kept = presolve(problem)
+    if not all(variable.values for variable in small.variables):
+        return None
     chosen = eliminate(small, _weights(small, "cycles"))
     if chosen is not None and _fits(small, chosen):
         cost = small.cost(chosen)
