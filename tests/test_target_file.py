@@ -82,6 +82,9 @@ def test_groq_peaks_follow_from_the_published_figures() -> None:
         ("groq-rack", 27, 270, 72),
         ("groq-node-2022", 24, 650, 8),
         ("groq-rack-2022", 24, 650, 72),
+        ("groq-264-2022", 24, 650, 264),
+        ("groq-576-2022", 24, 650, 576),
+        ("groq-10440-2022", 24, 650, 10_440),
     ],
 )
 def test_groq_links(name: str, flit: int, hop: int, chips: int) -> None:
