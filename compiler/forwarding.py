@@ -7,7 +7,7 @@ links again and again. Along a tree it crosses each link once: a chip sends on w
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .links import Router
+from .links import PartRouter, Router
 
 
 class Handover(NamedTuple):
@@ -17,7 +17,9 @@ class Handover(NamedTuple):
     receiver: int
 
 
-def spread_from(root: int, chips: Sequence[int], router: Router, forward: bool) -> list[Handover]:
+def spread_from(
+    root: int, chips: Sequence[int], router: Router | PartRouter, forward: bool
+) -> list[Handover]:
     """Handovers that bring what chip `root` (a position) has to all others of `chips`; a sender has it
     before it sends. Receivers are rotated, so that several roots start with different ones."""
     count = len(chips)
@@ -33,7 +35,7 @@ def spread_from(root: int, chips: Sequence[int], router: Router, forward: bool) 
     return handovers
 
 
-def all_to_all(chips: Sequence[int], router: Router) -> list[list[Handover]]:
+def all_to_all(chips: Sequence[int], router: Router | PartRouter) -> list[list[Handover]]:
     """Handovers from every one of `chips` to all others, one list a root: forwarded where that loads
     links less."""
     ways = [
@@ -42,6 +44,6 @@ def all_to_all(chips: Sequence[int], router: Router) -> list[list[Handover]]:
     return min(ways, key=lambda spread: sum(link_load(handovers, chips, router) for handovers in spread))
 
 
-def link_load(handovers: Sequence[Handover], chips: Sequence[int], router: Router) -> int:
+def link_load(handovers: Sequence[Handover], chips: Sequence[int], router: Router | PartRouter) -> int:
     """Links that the handovers cross together."""
     return sum(router.distance(chips[h.sender], chips[h.receiver]) for h in handovers)

@@ -15,7 +15,7 @@ from chiplan.ir import Reshape, Tensor, mesh_peers
 
 from .forwarding import Handover, spread_from
 from .link_patterns import LinkPatterns
-from .links import LinkScheduler, Router
+from .links import LinkScheduler, PartRouter, Router
 from .movements import Leg, Moved, arrival_map
 from .ready_times import ReadyMap, map_step, range_maximum
 
@@ -112,7 +112,9 @@ class _Load:
             self._ranges[key] = self._ranges.get(key, 0) + 1
 
 
-def _way(r: Range, chips: Sequence[int], direct: bool, router: Router, load: _Load) -> list[Handover]:
+def _way(
+    r: Range, chips: Sequence[int], direct: bool, router: Router | PartRouter, load: _Load
+) -> list[Handover]:
     """Handovers (chips) that bring a range to all `chips`."""
 
     def cost(pair: tuple[int, int]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from chiplan.ir import ChipId, Link, Target, Topology
 
-from .links import LinkScheduler, Router
+from .links import LinkScheduler, PartRouter, Router
 from .movements import Moved
 from .ready_times import ReadyMap
 
@@ -57,6 +57,7 @@ class LinkPatterns:
         self._regions: dict[tuple[int, ...], Region] = {}
         self._kinds: dict[tuple[tuple[int, int], ...], int] = {}
         self._routers: list[tuple[Target, Router]] = []
+        self._parts: dict[tuple[int, ...], PartRouter] = {}
         self._patterns: dict[Hashable, _Pattern] = {}
 
     def move(
@@ -88,8 +89,14 @@ class LinkPatterns:
         pattern = self._patterns[key]
         cycle = _first_free(pattern, region, links, base)
         if cycle is None:
-            return draw(chips, _shifted(made, base), links)
+            return draw(chips, _shifted(made, base), links.on(self._routes_in(region)))
         return _placed(pattern, region, links, cycle, names)
+
+    def _routes_in(self, region: Region) -> PartRouter:
+        if region.chips not in self._parts:
+            _, router = self._routers[region.kind]
+            self._parts[region.chips] = PartRouter(router, region.chips, region.links.tolist())
+        return self._parts[region.chips]
 
     def _draw(self, region: Region, count: int, made: ReadyMap, draw: Draw, thrift: int) -> _Pattern:
         target, router = self._routers[region.kind]

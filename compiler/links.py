@@ -26,11 +26,13 @@ class Router:
     """Routes between two chips: all shortest ones and those one hop longer, shortest first."""
 
     def __init__(self, topology: Topology) -> None:
-        self._links: dict[int, dict[int, list[int]]] = {chip: {} for chip in range(topology.chips)}
-        self._sources: dict[int, set[int]] = {chip: set() for chip in range(topology.chips)}
+        links: dict[int, dict[int, list[int]]] = {chip: {} for chip in range(topology.chips)}
+        sources: dict[int, set[int]] = {chip: set() for chip in range(topology.chips)}
         for index, link in enumerate(topology.links):
-            self._links[link.source].setdefault(link.destination, []).append(index)
-            self._sources[link.destination].add(link.source)
+            links[link.source].setdefault(link.destination, []).append(index)
+            sources[link.destination].add(link.source)
+        self._links = {chip: sorted(beside.items()) for chip, beside in links.items()}
+        self._sources = {chip: sorted(before) for chip, before in sources.items()}
         self.routes = cache(self._routes)
         self.distances = cache(self._distances)
 
@@ -42,7 +44,7 @@ class Router:
         distances, queue = {destination: 0}, deque([destination])
         while queue:
             chip = queue.popleft()
-            for before in sorted(self._sources[chip]):
+            for before in self._sources[chip]:
                 if before not in distances:
                     distances[before] = distances[chip] + 1
                     queue.append(before)
@@ -70,21 +72,47 @@ class Router:
         if chip == destination:
             found.extend([links] if hops == 0 else [])
             return
-        for following in sorted(self._links[chip]):
+        if len(found) == _ROUTES:
+            return
+        for following, parallel in self._links[chip]:
             if following in seen or distances.get(following, hops) > hops - 1:
                 continue
-            for link in self._links[chip][following]:
+            for link in parallel:
                 if len(found) < _ROUTES:
                     self._extend(
                         following, destination, hops - 1, (*links, link), seen | {following}, distances, found
                     )
 
 
+class PartRouter:
+    """The routes of a part of a topology, of which chip number i is `chips[i]`, link number i `links[i]`."""
+
+    def __init__(self, router: Router, chips: Sequence[int], links: Sequence[int]) -> None:
+        self._router, self._links = router, links
+        self._place = {chip: place for place, chip in enumerate(chips)}
+        self.routes = cache(self._routes)
+
+    def distance(self, source: int, destination: int) -> int:
+        """Hops of a shortest route within the part."""
+        return self._router.distance(self._place[source], self._place[destination])
+
+    def _routes(self, source: int, destination: int) -> tuple[tuple[int, ...], ...]:
+        found = self._router.routes(self._place[source], self._place[destination])
+        return tuple(tuple(self._links[link] for link in route) for route in found)
+
+
 class LinkScheduler:
     """Reservation tables of all links at one interval. `thrift`: a longer route must win so many slots a
     hop, so that links which are nearly full are not spent on detours."""
 
-    def __init__(self, target: Target, interval: int, router: Router | None = None, thrift: int = 0) -> None:
+    def __init__(
+        self,
+        target: Target,
+        interval: int,
+        router: Router | PartRouter | None = None,
+        thrift: int = 0,
+    ) -> None:
+        self.target = target
         self.rule, self.interval, self.thrift = target.link, interval, thrift
         # Cut-through: a hop starts one flit and one hop latency after the hop before it.
         self.stride = self.rule.cycles_per_flit + self.rule.hop_latency
@@ -140,6 +168,12 @@ class LinkScheduler:
         arrival = start + (len(links) - 1) * self.stride + slot + self.rule.hop_latency
         rows.append(Row(*leg[:5], start, slot, arrival, links))
         return arrival
+
+    def on(self, router: Router | PartRouter) -> "LinkScheduler":
+        """The same links, on the routes of another router."""
+        other = LinkScheduler(self.target, self.interval, router, self.thrift)
+        other.sent, other._tables = self.sent, self._tables
+        return other
 
     def _reserve(self, source: int, destination: int, slot: int, ready: int) -> tuple[tuple[int, ...], int]:
         """The route on which a slot that is ready arrives first, thrift allowing, and its start there."""
