@@ -59,6 +59,7 @@ class Conversions:
 
     def __init__(self, costs: CollectiveCosts, mesh: tuple[int, ...]) -> None:
         self._costs, self._mesh = costs, mesh
+        self._known: dict[tuple[Atoms, DType, Placements], list[Held]] = {}
 
     def states(self, atoms: Atoms, dtype: DType, made: Iterable[Placements]) -> tuple[Held, ...]:
         """Every form for every placement that it may be made with, the unconverted first.
@@ -66,12 +67,15 @@ class Conversions:
         Partial results become results together, along all axes that have any: whole on every chip, or in
         pieces of the outermost atom. An atom that several axes cut is gathered along all of them.
         """
-        return tuple(
-            Held(first, used, self._cost(atoms, dtype, first, used))
-            for first in made
-            if len({p for p in first if isinstance(p, Partial)}) <= 1
-            for used in self._forms(atoms, first)
-        )
+        sound = (first for first in made if len({p for p in first if isinstance(p, Partial)}) <= 1)
+        return tuple(held for first in sound for held in self._states(atoms, dtype, first))
+
+    def _states(self, atoms: Atoms, dtype: DType, made: Placements) -> list[Held]:
+        key = atoms, dtype, made
+        if key not in self._known:
+            forms = self._forms(atoms, made)
+            self._known[key] = [Held(made, used, self._cost(atoms, dtype, made, used)) for used in forms]
+        return self._known[key]
 
     def _forms(self, atoms: Atoms, made: Placements) -> list[Placements]:
         cut = list(dict.fromkeys(p for p in made if isinstance(p, Shard)))

@@ -19,7 +19,7 @@ _NEVER = 1 << 61
 
 @dataclass(frozen=True)
 class _Table:
-    """cost: int64, one axis a variable of `scope` (ascending)."""
+    """cost: int64, one axis a variable of `scope`."""
 
     scope: tuple[int, ...]
     cost: np.ndarray
@@ -37,57 +37,68 @@ class _Step:
 def eliminate(problem: ShardingProblem, costs: Sequence[np.ndarray]) -> tuple[int, ...] | None:
     """The values of least total cost, links kept, capacity not looked at; `costs` is int64[values] a
     variable, sums below 2^60. None where there are none, or where a table would grow too large."""
-    tables = [_Table((index,), cost) for index, cost in enumerate(costs)]
-    for link in problem.links:
-        cost = np.where(link.allowed, 0, _NEVER)
-        ascending = link.first < link.second
-        pair = (link.first, link.second) if ascending else (link.second, link.first)
-        tables.append(_Table(pair, cost if ascending else cost.T))
-    sizes = [variable.values for variable in problem.variables]
-    if not all(sizes):
+    if not all(variable.values for variable in problem.variables):
         return None
+    tables = _Tables(problem, costs)
     steps: list[_Step] = []
-    waiting = set(range(len(sizes)))
-    while waiting:
-        variable, scope = _cheapest(waiting, tables, sizes)
-        if prod(sizes[other] for other in scope) * sizes[variable] > _LARGEST_TABLE:
+    for _ in costs:
+        variable, scope = tables.cheapest()
+        if tables.size_with(variable) > _LARGEST_TABLE:
             return None
-        total, others = _joined(variable, scope, tables, sizes)
+        total = tables.take(variable, scope)
         least = total.min(axis=-1)
         if not scope and int(least) >= _NEVER:
             return None
         steps.append(_Step(variable, scope, total.argmin(axis=-1)))
-        tables = [*others, _Table(scope, least)] if scope else others
-        waiting.discard(variable)
-    return _read_back(steps, len(sizes))
+        tables.add(_Table(scope, least))
+    return _read_back(steps, len(costs))
 
 
-def _cheapest(waiting: set[int], tables: list[_Table], sizes: list[int]) -> tuple[int, tuple[int, ...]]:
-    """The variable whose elimination makes the smallest table, and the scope of that table."""
-    around: dict[int, set[int]] = {variable: set() for variable in waiting}
-    for table in tables:
+class _Tables:
+    """Tables by variable, and which variables share one."""
+
+    def __init__(self, problem: ShardingProblem, costs: Sequence[np.ndarray]) -> None:
+        self.sizes = [variable.values for variable in problem.variables]
+        self._of: list[list[_Table]] = [[_Table((index,), cost)] for index, cost in enumerate(costs)]
+        self._around: dict[int, set[int]] = {index: {index} for index in range(len(costs))}
+        self._weight = dict(enumerate(self.sizes))
+        for link in problem.links:
+            self.add(_Table((link.first, link.second), np.where(link.allowed, 0, _NEVER)))
+
+    def cheapest(self) -> tuple[int, tuple[int, ...]]:
+        """The variable whose elimination makes the smallest table, and the scope of that table."""
+        best = min(self._weight, key=lambda variable: (self._weight[variable], variable))
+        return best, tuple(sorted(self._around[best] - {best}))
+
+    def size_with(self, variable: int) -> int:
+        """Entries of the table over a variable and all that share a table with it."""
+        return self._weight[variable]
+
+    def add(self, table: _Table) -> None:
         for variable in table.scope:
-            around[variable].update(table.scope)
-    best = min(waiting, key=lambda v: (prod(sizes[other] for other in around[v]), v))
-    return best, tuple(sorted(around[best] - {best}))
+            self._of[variable].append(table)
+            self._around[variable].update(table.scope)
+        self._weigh(table.scope)
 
+    def take(self, variable: int, scope: tuple[int, ...]) -> np.ndarray:
+        """The sum of all tables with `variable`, int64[*scope, variable], which are then gone."""
+        axes = (*scope, variable)
+        total = np.zeros([self.sizes[axis] for axis in axes], dtype=np.int64)
+        for table in self._of[variable]:
+            order = sorted(range(len(table.scope)), key=lambda d: axes.index(table.scope[d]))
+            shape = [self.sizes[axis] if axis in table.scope else 1 for axis in axes]
+            total += table.cost.transpose(order).reshape(shape)
+            np.minimum(total, _NEVER, out=total)
+        for other in scope:
+            self._of[other] = [table for table in self._of[other] if variable not in table.scope]
+            self._around[other].discard(variable)
+        del self._around[variable], self._weight[variable]
+        self._weigh(scope)
+        return total
 
-def _joined(
-    variable: int, scope: tuple[int, ...], tables: list[_Table], sizes: list[int]
-) -> tuple[np.ndarray, list[_Table]]:
-    """The sum of all tables with `variable`, int64[*scope, variable], and the other tables."""
-    axes = (*scope, variable)
-    total = np.zeros([sizes[axis] for axis in axes], dtype=np.int64)
-    others = []
-    for table in tables:
-        if variable not in table.scope:
-            others.append(table)
-            continue
-        order = sorted(range(len(table.scope)), key=lambda d: axes.index(table.scope[d]))
-        shape = [sizes[axis] if axis in table.scope else 1 for axis in axes]
-        total += table.cost.transpose(order).reshape(shape)
-        np.minimum(total, _NEVER, out=total)
-    return total, others
+    def _weigh(self, variables: Sequence[int]) -> None:
+        for variable in variables:
+            self._weight[variable] = prod(self.sizes[other] for other in self._around[variable])
 
 
 def _read_back(steps: list[_Step], variables: int) -> tuple[int, ...]:

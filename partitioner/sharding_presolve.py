@@ -1,4 +1,4 @@
-"""Smaller sharding problems with the same answer: values that fit nothing, and values never better."""
+"""Smaller sharding problems with the same answer, without values that fit nothing or are never better."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +19,24 @@ class Kept:
             self._touching[link.first].append((link.second, link.allowed))
             self._touching[link.second].append((link.first, link.allowed.T))
         self._reduce()
+        if self._drop_too_large():
+            self._reduce()
+
+    def _drop_too_large(self) -> bool:
+        """Drop values that are beyond the capacity even beside the smallest of all others; not where nothing
+        is within it, since then the fewest bytes are wanted."""
+        if self.problem.capacity is None or not all(values.any() for values in self.values):
+            return False
+        nbytes = [variable.nbytes for variable in self.problem.variables]
+        least = [int(column[values].min()) for column, values in zip(nbytes, self.values, strict=True)]
+        room = self.problem.capacity - sum(least)
+        if room < 0:
+            return False
+        large = [column - smallest > room for column, smallest in zip(nbytes, least, strict=True)]
+        dropped = any((values & beyond).any() for values, beyond in zip(self.values, large, strict=True))
+        for values, beyond in zip(self.values, large, strict=True):
+            values &= ~beyond
+        return dropped
 
     def _reduce(self) -> None:
         waiting = list(range(len(self.values)))
