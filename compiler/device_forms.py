@@ -6,7 +6,7 @@ those of other chips can be gathered beside it:
     whole [12, 64], cut along 12 over 4 chips:    alone [3, 64]    gathered [4, 3, 64]
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -53,6 +53,22 @@ def cuts_of(placements: Placements) -> Cuts:
 def partial_axes(placements: Placements) -> tuple[int, ...]:
     """The mesh axes along which chips hold partial results."""
     return tuple(axis for axis, placement in enumerate(placements) if isinstance(placement, Partial))
+
+
+def kept_cuts(atoms: Atoms, mesh: tuple[int, ...], cuts: Cuts, needs: Iterable[Cuts]) -> Cuts:
+    """Those of `cuts` that may stay for all readers: each would like the same piece, or a piece of it."""
+    for need in map(dict, needs):
+        cuts = tuple(
+            ((d, p), axes)
+            for (d, p), axes in cuts
+            if _is_within(need.get((d, p), ()), axes, atoms[d][p], mesh)
+        )
+    return cuts
+
+
+def _is_within(need: tuple[int, ...], axes: tuple[int, ...], extent: int, mesh: tuple[int, ...]) -> bool:
+    """Whether the pieces of an atom that mesh axes `need` cut lie each in one that `axes` cut."""
+    return need == axes or (need[: len(axes)] == axes and extent % mesh_ways(mesh, need) == 0)
 
 
 def local_atoms(
@@ -231,8 +247,8 @@ def _leading_slice(shape: Shape, stops: Mapping[int, int]) -> Slice:
 class Tail:
     """What is left to do on one dimension of an operand's view, which runs along a factor.
 
-    atoms: extents of the factor's atoms there. owned: (atom, mesh axes, ways) of the atoms that are
-    whole and of which the chip reads its own piece. dims: what the dimension is seen as in the end.
+    atoms: extents of the factor's atoms there. owned: (atom, mesh axes, ways) of the atoms of which the
+    chip reads its own piece. dims: what the dimension is seen as in the end.
     """
 
     atoms: tuple[int, ...]
@@ -246,8 +262,8 @@ def reading_view(
 ) -> View:
     """How one chip reads a tensor stored in `form` that the operator sees through `view`.
 
-    kept: the cut atoms of which the operator has the same piece. tails: one a dimension of the operand,
-    None where it stays as it is. Raises ValueError where the view does not work on a piece.
+    kept: the cut atoms of which the operator has the same piece, or a piece of it. tails: one a dimension
+    of the operand, None where it stays as it is. Raises ValueError where the view does not work on a piece.
     """
     piece = local_atoms(form.atoms, {a: axes for a, axes in form.cuts if a in kept}, form.mesh)
     steps = list(opened(form, kept))

@@ -22,7 +22,18 @@ from chiplan.ir import (
 )
 
 from .atoms import Decision, FactorAtom, OperandAtoms, OperatorAtoms, TensorAtom
-from .device_forms import Atoms, Cuts, Form, Groups, Tail, broken, local_atoms, reading_view, whole_groups
+from .device_forms import (
+    Atoms,
+    Cuts,
+    Form,
+    Groups,
+    Tail,
+    broken,
+    kept_cuts,
+    local_atoms,
+    reading_view,
+    whole_groups,
+)
 from .device_storage import Stored, Written
 
 
@@ -106,11 +117,11 @@ def local_operand(
     cuts = dict(form.cuts)
     # Pieces that came from a group of another mesh are pieces of another size.
     is_alike = form.mesh == local.mesh
-    kept = tuple(atom for atom, axes in need if is_alike and cuts.get(atom) == axes)
+    kept = tuple(a for a, _ in kept_cuts(form.atoms, form.mesh, form.cuts, [need])) if is_alike else ()
     foreign = [atom for atom in cuts if atom not in kept and atom not in form.gathered]
     if foreign:
         raise ValueError(f"{operand.tensor} is cut along {foreign}, where a reader needs all of it")
-    served = {entry.along[atom] for atom in kept}
+    served = {entry.along[atom]: cuts[atom] for atom in kept}
     tails = tuple(_tail(axis, served, local) for axis in operand.axes)
     view: View = operand.view
     if any(tails) or not form.is_whole:
@@ -119,24 +130,25 @@ def local_operand(
     return Operand(stored.name, view, axes)
 
 
-def _tail(axis: int | None, served: set[FactorAtom | None], local: LocalFactors) -> Tail | None:
-    """What an operand does along the dimension of factor `axis`; `served` factor atoms are cut before."""
+def _tail(
+    axis: int | None, served: Mapping[FactorAtom | None, tuple[int, ...]], local: LocalFactors
+) -> Tail | None:
+    """What an operand does along the dimension of factor `axis`; `served`: the factor atoms that are cut
+    there before, and over which mesh axes."""
     if axis is None:
         return None
-    mine = {atom: axes for (f, atom), axes in local.cuts.items() if f == axis}
-    owned = tuple(
-        (atom, axes, mesh_ways(local.mesh, axes))
-        for atom, axes in sorted(mine.items())
-        if (axis, atom) not in served
-    )
+    atoms = list(local.atoms[axis])
+    owned = []
+    for (f, atom), axes in sorted(local.cuts.items()):
+        if f == axis:
+            before = served.get((f, atom), ())
+            atoms[atom] = -(-atoms[atom] // mesh_ways(local.mesh, before))
+            if rest := axes[len(before) :]:
+                owned.append((atom, rest, mesh_ways(local.mesh, rest)))
     ranges = local.groups[axis]
     if not owned and len(ranges) == 1:
         return None
-    whole = {atom for atom, _, _ in owned}
-    atoms = tuple(
-        (local.atoms if atom in whole else local.local)[axis][atom] for atom in range(len(local.atoms[axis]))
-    )
-    return Tail(atoms, owned, tuple(prod(local.local[axis][low:high]) for low, high in ranges))
+    return Tail(tuple(atoms), tuple(owned), tuple(prod(local.local[axis][low:high]) for low, high in ranges))
 
 
 def tensor_fronts(

@@ -36,8 +36,9 @@ class Residents:
             needs = [cuts for stage in readers for cuts in stage.reads[name]]
             is_alike = len({stage.mesh for stage in readers}) == 1 and name not in self._outputs
             for stage in readers:
-                cuts = resident_cuts(needs) if is_alike else ()
-                form = plain_form(self._atoms.tensors[name], stage.mesh, cuts)
+                atoms = self._atoms.tensors[name]
+                cuts = resident_cuts(atoms, stage.mesh, needs) if is_alike else ()
+                form = plain_form(atoms, stage.mesh, cuts)
                 stage.stored[name] = Stored(name, form)
                 self._declare(tensor, name, form)
 
@@ -52,8 +53,9 @@ class Residents:
 
     def _store_weight(self, stage: DeviceStage, tensor: Tensor) -> None:
         """A weight has another name where another stage has other pieces of it."""
-        cuts = () if tensor.name in self._outputs else resident_cuts(stage.reads[tensor.name])
-        form = plain_form(self._atoms.tensors[tensor.name], stage.mesh, cuts)
+        atoms, needs = self._atoms.tensors[tensor.name], stage.reads[tensor.name]
+        cuts = () if tensor.name in self._outputs else resident_cuts(atoms, stage.mesh, needs)
+        form = plain_form(atoms, stage.mesh, cuts)
         known = self.tensors.get(tensor.name)
         is_shared = known is None or (known.shape == form.shape and known.sharding == sharding_of(form))
         name = tensor.name if is_shared else self._copied(tensor.name, stage.number)

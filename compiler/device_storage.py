@@ -8,7 +8,7 @@ from chiplan.ir import DType, Operator, Reducer, Result, Tensor, Unit, mesh_ways
 
 from .atoms import TensorAtom
 from .device_collectives import Choose, Partials, Reduction, reduce_partials, scatter_atom
-from .device_forms import Atoms, Cuts, Form, Groups, cuts_of, grouped, partial_axes, plain_form
+from .device_forms import Atoms, Cuts, Form, Groups, cuts_of, grouped, kept_cuts, partial_axes, plain_form
 from .placements import Partial, Placements
 
 
@@ -59,14 +59,13 @@ class Uses:
     is_output: bool
 
 
-def kept_cuts(cuts: Cuts, needs: Sequence[Cuts]) -> Cuts:
-    """Those of `cuts` that everybody would like to have as they are."""
-    return tuple(cut for cut in cuts if all(cut in need for need in needs))
-
-
-def resident_cuts(needs: Sequence[Cuts]) -> Cuts:
-    """How a weight or an input is cut: along what all of its readers have the same piece of."""
-    return kept_cuts(needs[0], needs[1:]) if needs else ()
+def resident_cuts(atoms: Atoms, mesh: tuple[int, ...], needs: Sequence[Cuts]) -> Cuts:
+    """How a weight or an input is cut: so that each reader finds its own piece in what its chip has."""
+    every = dict.fromkeys(cut for need in needs for cut in need)
+    found: dict[TensorAtom, tuple[int, ...]] = {}
+    for atom, axes in kept_cuts(atoms, mesh, tuple(every), needs):
+        found[atom] = max(axes, found.get(atom, ()), key=len)
+    return tuple(sorted(found.items()))
 
 
 def agreed(name: str, gives: Sequence[Placements]) -> Placements:
@@ -87,7 +86,7 @@ def store_value(
         return _store_reduced(tensor, name, layout, uses, choose)
     cuts = cuts_of(layout.given)
     piece = plain_form(layout.atoms, layout.mesh, cuts)
-    gathered, is_gathered = _gathering(cuts, uses)
+    gathered, is_gathered = _gathering(layout, cuts, uses)
     form = replace(piece, gathered=gathered, body=grouped(piece.piece, layout.groups))
     return Stored(name, form, is_gathered), Written(name, form, layout.groups, tensor.dtype)
 
@@ -112,7 +111,7 @@ def _store_reduced(
     )
     scatter = _scattering(partials, uses)
     target = cuts if scatter is None else tuple(sorted((*cuts, (scatter, axes))))
-    gathered, is_gathered = _gathering(target, uses)
+    gathered, is_gathered = _gathering(layout, target, uses)
     if uses.is_output and scatter is None:
         # Sums may come in flat parts, of which no sharding makes the whole.
         gathered, is_gathered = tuple(atom for atom, _ in target), True
@@ -123,9 +122,9 @@ def _store_reduced(
     return Stored(name, form, is_gathered), written
 
 
-def _gathering(cuts: Cuts, uses: Uses) -> tuple[tuple[TensorAtom, ...], bool]:
+def _gathering(layout: Layout, cuts: Cuts, uses: Uses) -> tuple[tuple[TensorAtom, ...], bool]:
     """The cut atoms whose pieces stand side by side, and whether the stage's chips exchange them."""
-    kept = kept_cuts(cuts, uses.needs)
+    kept = kept_cuts(layout.atoms, layout.mesh, cuts, uses.needs)
     needed = tuple(cut[0] for cut in cuts if cut not in kept)
     if uses.crosses or (uses.is_output and needed):
         every = tuple(atom for atom, _ in cuts)

@@ -89,7 +89,11 @@ def draw_decisions(graph: Graph, atoms: GraphAtoms, mesh: tuple[int, ...], dice:
     share = dice.choose((0.3, 0.8))
     for index, operator in enumerate(graph.operators):
         choices = splittable(operator, atoms.operators[index])
-        decisions[index] = tuple(dice.choose(choices) if choices and dice.hits(share) else None for _ in mesh)
+        favourite = dice.choose(choices) if choices else None
+        decisions[index] = tuple(
+            (favourite if dice.hits(0.4) else dice.choose(choices)) if choices and dice.hits(share) else None
+            for _ in mesh
+        )
     while clash := clashing(graph, atoms, decisions):
         decisions |= dict.fromkeys(clash, whole(mesh))
     return decisions
@@ -189,18 +193,18 @@ def relu(source: str, made: str, rows: int, columns: int) -> Operator:
     )
 
 
-def two_products(rows: int, columns: int) -> Graph:
-    """y = relu(relu(x @ a) @ b), x [rows, 6], a [6, 10], b [10, columns]."""
+def two_products(rows: int, columns: int, inner: int = 10) -> Graph:
+    """y = relu(relu(x @ a) @ b), x [rows, 6], a [6, inner], b [inner, columns]."""
     shapes = {
-        "x": (rows, 6), "a": (6, 10), "h": (rows, 10), "r": (rows, 10), "b": (10, columns),
+        "x": (rows, 6), "a": (6, inner), "h": (rows, inner), "r": (rows, inner), "b": (inner, columns),
         "p": (rows, columns), "y": (rows, columns),
     }  # fmt: skip
     roles = {"x": Role.INPUT, "a": Role.WEIGHT, "b": Role.WEIGHT}
     tensors = {n: Tensor(n, shape, DType.FP32, roles.get(n, Role.VALUE)) for n, shape in shapes.items()}
     operators = (
-        product("first", "x", "a", "h", (rows, 10, 6)),
-        relu("h", "r", rows, 10),
-        product("second", "r", "b", "p", (rows, columns, 10)),
+        product("first", "x", "a", "h", (rows, inner, 6)),
+        relu("h", "r", rows, inner),
+        product("second", "r", "b", "p", (rows, columns, inner)),
         relu("p", "y", rows, columns),
     )
     return Graph("two", tensors, operators, ("x",), (Output("y", "y", ()),))
@@ -295,6 +299,15 @@ def test_partial_sums_travel_in_the_wire_type() -> None:
         assert device.graph.tensors["p"].dtype is DType.FP32
         second = device.graph.operators[device.source.index(2)]
         assert second.body[0].dtype is DType.FP16
+
+
+@pytest.mark.parametrize(("inner", "gathers"), [(8, 0), (10, 1)])
+def test_a_piece_of_ones_own_piece_is_there(inner: int, gathers: int) -> None:
+    """h is cut over one mesh axis, the product of it over both; where pieces are uneven, they straddle."""
+    first: list[Decision] = [((1, 0), None), ((1, 0), None)]
+    decisions: list[Decision] = [*first, ((2, 0), (2, 0)), (None, None)]
+    device, _ = build_two(two_products(6, 8, inner), (2, 2), decisions, "one-shot")
+    assert len([e for e in device.graph.exchanges if e.source == "r"]) == gathers
 
 
 def test_an_unknown_algorithm_is_refused() -> None:
