@@ -14,20 +14,21 @@ Mesh: TypeAlias = tuple[int, ...]
 
 def check_shardings(timeline: Timeline) -> Iterator[Fault]:
     """wrong_sharding: pieces of factors, tensors and views are as large as the mesh makes them."""
+    tensors = timeline.graph.tensors
     for number, stage in enumerate(timeline.plan.stages):
-        names: dict[str, None] = {}
         for index in stage.program.operators:
             operator = timeline.graph.operators[index]
-            for problem in _operator_problems(operator, timeline.graph.tensors, stage.mesh):
+            for problem in _operator_problems(operator, tensors, stage.mesh):
                 yield Fault("wrong_sharding", f"operator {operator.name}: {problem}",
                             chip=int(stage.chips[0]), stage=number, operator=operator.name)  # fmt: skip
-            names |= dict.fromkeys(operand.tensor for operand in operator.operands)
-            names |= dict.fromkeys(result.tensor for result in operator.results)
-        for name in names:
-            misfit = _tensor_problem(timeline.graph.tensors[name], stage.mesh)
-            if misfit is not None:
-                yield Fault("wrong_sharding", f"tensor {name}: {misfit}", chip=int(stage.chips[0]),
-                            stage=number, tensor=name)  # fmt: skip
+    held = zip(timeline.plan.buffers.tensor.tolist(), timeline.plan.buffers.chip.tolist(), strict=True)
+    for position, chip in held:
+        name, number = timeline.plan.tensor_names[position], int(timeline.groups.stage[chip])
+        if tensors[name].sharding is None or number < 0:
+            continue
+        misfit = _tensor_problem(tensors[name], timeline.groups.mesh(number))
+        if misfit is not None:
+            yield Fault("wrong_sharding", f"tensor {name}: {misfit}", chip=chip, stage=number, tensor=name)
 
 
 def on_mesh(axes: tuple[int, ...], mesh: Mesh) -> bool:

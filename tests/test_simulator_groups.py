@@ -31,6 +31,7 @@ from chiplan.ir import (
     Transpose,
     Unit,
 )
+from chiplan.ir.plan_validity import first_problem
 from chiplan.runtime_sim import simulate
 
 from .handmade import (
@@ -611,3 +612,35 @@ def test_one_break_is_named(plan: str, name: str, change: Break, where: dict[str
     found = next(fault for fault in report.faults if fault.name == name.split()[0])
     assert {key: getattr(found, key) for key in where} == where
     assert found.message
+
+
+REFERENCES: list[tuple[str, str, Break, str]] = [
+    ("atoms of other elements", "gather", tensor("x", sharding=Sharding((4, 12), (4, 13), (Cut(1, (0,)),))),
+     "the atoms (4, 13) are not the elements of the shape (4, 12)"),
+    ("a cut of no dimension", "gather", tensor("x", sharding=Sharding((4, 12), (4, 12), (Cut(2, (0,)),))),
+     "its cuts of the dimensions [2]"),
+    ("an axis cut twice", "gather",
+     tensor("x", sharding=Sharding((4, 12), (4, 12), (Cut(0, (0,)), Cut(1, (0,))))),
+     "its cuts do not have distinct mesh axes"),
+    ("a split of no factor", "scatter", operator(1, splits=(Split(1, (0,), 22),)), "of factor 1"),
+    ("a split over no axis", "scatter", operator(1, splits=(Split(0, (), 22),)), "over the mesh axes ()"),
+    ("a factor split twice", "scatter", operator(1, splits=(Split(0, (0,), 22),) * 2), "a factor twice"),
+    ("an own piece along a factor", "gather", result(0, axes=(0, None, 1), own=(0,)), "no piece of the mesh axes (0,)"),
+    ("an own piece with an offset", "gather", result(0, offsets=(1, 0, 0)), "own piece has an offset"),
+    ("an own piece of no axis", "gather", result(0, own=(-1,)), "no piece of the mesh axes (-1,)"),
+    ("written by no chip", "state", result(0, only=((0, -1),)), "written by the chips"),
+    ("an exchange of nothing", "shift", exchange(source="nothing"), "tensor nothing does not exist"),
+    ("an exchange over no axis", "shift", exchange(axes=()), "it has the mesh axes ()"),
+    ("an exchange with itself", "shift", exchange(source="u"), "moves in a circle"),
+    ("a mesh of other chips", "gather", mesh(3), "the mesh (3,) does not hold 2 chips"),
+    ("a mesh of no axis", "gather", both(chips(0, 0), mesh()), "has no extents"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plan", "change", "words"), [r[1:] for r in REFERENCES], ids=[r[0] for r in REFERENCES]
+)
+def test_references_of_groups_are_checked_before_a_plan_is_read(plan: str, change: Break, words: str) -> None:
+    good = GOOD[plan]()
+    assert first_problem(good) is None
+    assert words in (first_problem(change(good)) or "")
