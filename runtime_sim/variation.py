@@ -62,12 +62,15 @@ def _own_axes(view: View) -> set[int]:
 
 def check_variation(timeline: Timeline, variation: Variation) -> Iterator[Fault]:
     """wrong_sharding: what the host reads is equal on all chips but for the pieces that it is cut into."""
-    for output in timeline.graph.outputs:
-        tensor = timeline.graph.tensors[output.tensor]
-        beyond = sorted(variation.axes(output.tensor) - cut_axes(tensor))
+    graph = timeline.graph
+    read = [(output.name, output.tensor) for output in graph.outputs]
+    read += [(state.present, state.tensor) for state in graph.states]
+    for name, stored in read:
+        tensor = graph.tensors[stored]
+        beyond = sorted(variation.axes(stored) - cut_axes(tensor))
         if beyond and tensor.role is not Role.WEIGHT:
             message = (
-                f"output {output.name} differs from chip to chip along the mesh axes {beyond}, but its "
-                f"tensor {output.tensor} is not cut over them"
+                f"output {name} differs from chip to chip along the mesh axes {beyond}, but its tensor "
+                f"{stored} is not cut over them"
             )
-            yield Fault("wrong_sharding", message, tensor=output.tensor)
+            yield Fault("wrong_sharding", message, tensor=stored)
