@@ -632,7 +632,7 @@ REFERENCES: list[tuple[str, str, Break, str]] = [
     ("a split of no factor", "scatter", operator(1, splits=(Split(1, (0,), 22),)), "of factor 1"),
     ("a split over no axis", "scatter", operator(1, splits=(Split(0, (), 22),)), "over the mesh axes ()"),
     ("a factor split twice", "scatter", operator(1, splits=(Split(0, (0,), 22),) * 2), "a factor twice"),
-    ("an own piece along a factor", "gather", result(0, axes=(0, None, 1), own=(0,)), "dimension 0 is no piece"),
+    ("an own piece along a factor", "gather", result(0, axes=(0, None, 1), own=(0,)), "0 is no piece"),
     ("an own piece with an offset", "gather", result(0, offsets=(1, 0, 0)), "own piece has an offset"),
     ("an own piece of no axis", "gather", result(0, own=(-1,)), "no piece of the mesh axes (-1,)"),
     ("written by no chip", "state", result(0, only=((0, -1),)), "written by the chips"),
