@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from .sharding import ShardingProblem
+from .sharding_presolve import original_values, presolve
 from .sharding_solve import ShardingSolution, solve_sharding
 
 _HIGHEST_PRICE = 1 << 16
@@ -14,16 +15,23 @@ def sharding_frontier(problem: ShardingProblem) -> tuple[ShardingSolution, ...]:
     """Solutions of ever fewer bytes, the fastest first, each the best at some price of a MiB (on the lower
     hull of cycles and bytes). One that saves less than a sixteenth of the bytes is left out. Empty where no
     values are consistent."""
-    fastest = solve_sharding(problem)
-    smallest = solve_sharding(replace(problem, price=_HIGHEST_PRICE))
+    small, kept = presolve(problem)
+    fastest = solve_sharding(small)
+    smallest = solve_sharding(replace(small, price=_HIGHEST_PRICE))
     if fastest is None or smallest is None:
         return ()
-    found = [fastest, *_between(problem, fastest, smallest, _ROUNDS), smallest]
-    kept = [fastest]
-    for solution in found[1:]:
-        if solution.nbytes <= kept[-1].nbytes - kept[-1].nbytes // _WORTH - 1:
-            kept.append(solution)
-    return tuple(kept)
+    worth = [fastest]
+    for solution in (*_between(small, fastest, smallest, _ROUNDS), smallest):
+        if solution.nbytes <= worth[-1].nbytes - worth[-1].nbytes // _WORTH - 1:
+            worth.append(solution)
+    return tuple(
+        replace(
+            solution,
+            problem=replace(problem, price=solution.problem.price),
+            values=original_values(solution.values, kept),
+        )
+        for solution in worth
+    )
 
 
 def _between(

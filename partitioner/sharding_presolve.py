@@ -1,11 +1,15 @@
 """Smaller sharding problems with the same answer, without values that fit nothing or are never better."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from .sharding import Link, ShardingProblem, Variable
+
+_LOOKS = 2
+"""How often a variable's values are compared with each other."""
 
 
 class Kept:
@@ -39,14 +43,18 @@ class Kept:
         return dropped
 
     def _reduce(self) -> None:
-        waiting = list(range(len(self.values)))
+        waiting = deque(range(len(self.values)))
         queued = set(waiting)
+        looks = [0] * len(self.values)
         while waiting:
-            index = waiting.pop(0)
+            index = waiting.popleft()
             queued.discard(index)
             before = int(self.values[index].sum())
             self._drop_unsupported(index)
-            self._drop_dominated(index)
+            # Neighbours' values that are gone make more comparable, but less and less.
+            if looks[index] < _LOOKS:
+                looks[index] += 1
+                self._drop_dominated(index)
             if int(self.values[index].sum()) < before:
                 for other, _ in self._touching[index]:
                     if other not in queued:
