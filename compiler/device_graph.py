@@ -19,10 +19,9 @@ from .device_operators import (
     local_body,
     local_operand,
     local_result,
-    tensor_fronts,
 )
 from .device_residents import Residents
-from .device_stages import DeviceStage, GroupStage, find_crossing, find_homes, survey_stage
+from .device_stages import DeviceStage, GroupStage, find_crossing, find_homes, stage_fronts, survey_stage
 from .device_storage import Layout, Uses, agreed, store_value, wire_type
 from .graph_edit import kept_tensors
 
@@ -130,11 +129,7 @@ class _Builder:
             self.tensors.update((made.name, made) for made in written.reduction.tensors)
 
     def _layout(self, stage: DeviceStage, tensor: Tensor, writers: list[tuple[int, int]]) -> Layout:
-        fronts = set()
-        for index, position in writers:
-            operator = self.graph.operators[index]
-            entry = self.atoms.operators[index].results[position]
-            fronts |= tensor_fronts(operator, operator.results[position], entry, stage.local[index])
+        fronts = stage_fronts(self.graph, self.atoms, stage, tensor.name)
         atoms = self.atoms.tensors[tensor.name]
         given = agreed(tensor.name, stage.given(tensor.name))
         nodes = self.graph.operators[writers[0][0]].nodes

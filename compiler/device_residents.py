@@ -6,8 +6,9 @@ from dataclasses import replace
 from chiplan.ir import Graph, Role, Tensor
 
 from .atoms import GraphAtoms
-from .device_forms import Form, plain_form, sharding_of, whole_groups
-from .device_stages import DeviceStage
+from .device_forms import Form, Groups, grouped, plain_form, sharding_of
+from .device_operators import groups_at
+from .device_stages import DeviceStage, stage_fronts
 from .device_storage import Stored, Written, resident_cuts, store_state
 
 
@@ -67,22 +68,28 @@ class Residents:
         if name in self.tensors:
             raise ValueError(f"state {name} is used in stage {stage.number} and in one before it")
         form = store_state(tensor, atoms, stage.mesh, stage.reads.get(name, []), stage.given(name))
+        groups = groups_at(atoms, stage_fronts(self._graph, self._atoms, stage, name))
+        form = replace(form, body=grouped(form.piece, groups))
         stage.stored[name] = Stored(name, form)
-        stage.written[name] = Written(name, form, whole_groups(atoms), tensor.dtype)
-        self._declare(tensor, name, form)
+        stage.written[name] = Written(name, form, groups, tensor.dtype)
+        self._declare(tensor, name, form, groups)
 
-    def _declare(self, tensor: Tensor, name: str, form: Form) -> None:
+    def _declare(self, tensor: Tensor, name: str, form: Form, groups: Groups | None = None) -> None:
         if form.cuts or name != tensor.name:
-            rows = _local_rows(tensor, form)
+            rows = None if groups is None else _local_rows(tensor, form, groups)
             sharding = sharding_of(form)
             tensor = replace(tensor, name=name, shape=form.shape, resident_rows=rows, sharding=sharding)
         self.tensors[name] = tensor
 
 
-def _local_rows(tensor: Tensor, form: Form) -> tuple[int, int] | None:
-    """The resident rows of the chip that appends the next one."""
+def _local_rows(tensor: Tensor, form: Form, groups: Groups) -> tuple[int, int] | None:
+    """The resident rows of the chip that appends the next one. Raises ValueError where a piece's rows are
+    no rows of the state."""
     if tensor.resident_rows is None:
         return None
     axis, count = tensor.resident_rows
-    part = form.shape[axis]
-    return axis, count - min(count, tensor.shape[axis] - 1) // part * part
+    if len(groups[axis]) > 1:
+        raise ValueError(f"the rows of state {tensor.name} are cut unevenly within other rows")
+    stored_axis = sum(map(len, groups[:axis]))
+    part = form.shape[stored_axis]
+    return stored_axis, count - min(count, tensor.shape[axis] - 1) // part * part

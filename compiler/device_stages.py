@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from chiplan.ir import Graph, Role
 
-from .atoms import Decision, GraphAtoms
+from .atoms import Decision, GraphAtoms, TensorAtom
 from .device_forms import Cuts, cuts_of
-from .device_operators import LocalFactors, effective, local_factors
+from .device_operators import LocalFactors, effective, local_factors, tensor_fronts
 from .device_storage import Stored, Written
 from .graph_edit import writers_of
 from .placements import Placements, placements
@@ -68,6 +68,15 @@ def survey_stage(graph: Graph, atoms: GraphAtoms, number: int, stage: GroupStage
         for position, result in enumerate(operator.results):
             found.writes.setdefault(result.tensor, []).append((index, position))
     return found
+
+
+def stage_fronts(graph: Graph, atoms: GraphAtoms, stage: DeviceStage, tensor: str) -> set[TensorAtom]:
+    """The atoms at whose front the dimensions of a tensor are taken apart by those that write it."""
+    fronts = set()
+    for index, position in stage.writes.get(tensor, ()):
+        operator, entry = graph.operators[index], atoms.operators[index].results[position]
+        fronts |= tensor_fronts(operator, operator.results[position], entry, stage.local[index])
+    return fronts
 
 
 def find_homes(graph: Graph, stages: Sequence[DeviceStage]) -> dict[str, int]:

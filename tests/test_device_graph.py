@@ -370,6 +370,24 @@ def test_the_owner_of_a_row_appends_it() -> None:
     np.testing.assert_allclose(found["y"], found["present"].sum(axis=0, keepdims=True))
 
 
+def test_a_state_may_be_cut_unevenly_within_a_dimension() -> None:
+    """Halves of 8 over 3 chips: all that touch the keys of the first layer."""
+    model, name = prepared("llama-tiny-gqa-past"), "past_key_values.0.key"
+    decisions: dict[int, Decision] = {}
+    for index, operator in enumerate(model.graph.operators):
+        found = model.atoms.operators[index]
+        seen = [
+            *zip(operator.operands, found.operands, strict=True),
+            *zip(operator.results, found.results, strict=True),
+        ]
+        decisions[index] = (next((e.along[3, 1] for a, e in seen if a.tensor == name), None),)
+    stage = GroupStage(tuple(decisions), (3,), decisions)
+    device = build_device_graph(model.graph, model.atoms, [stage], lambda _: "ring", None)
+    state = device.graph.tensors[name]
+    assert (state.shape, state.resident_rows) == ((1, 2, 2048, 2, 3), (2, 2047))
+    check_law(model, [stage], device)
+
+
 def test_rows_appended_to_several_pieces_are_refused() -> None:
     graph, stage = appended(10, 3), GroupStage((0, 1), (4,), {0: (None,), 1: ((0, 0),)})
     with pytest.raises(ValueError, match="several pieces"):
