@@ -64,10 +64,11 @@ Algorithms = dict[str, CollectiveCost]
 
 
 class CollectiveCosts:
-    """Costs for a group: `chips` in the row-major order of the meshes that are asked about."""
+    """Costs for a group: `chips` in the row-major order of the meshes that are asked about. `wire` is the
+    type in which floating-point partial results travel, their own if None."""
 
-    def __init__(self, target: Target, chips: Sequence[int]) -> None:
-        self.target, self.chips = target, tuple(chips)
+    def __init__(self, target: Target, chips: Sequence[int], wire: DType | None = None) -> None:
+        self.target, self.chips, self.wire = target, tuple(chips), wire
         self.links = GroupLinks(target.topology, chips)
         self._all = cache(lambda mesh, axes: self.links.routes(mesh_peers(mesh, axes)))
         self._next = cache(lambda mesh, axes: self.links.ring(mesh_peers(mesh, axes)))
@@ -82,11 +83,15 @@ class CollectiveCosts:
         self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
     ) -> CollectiveCost:
         """Every chip has a partial sum of all `elements`, and comes to have a piece of the sum."""
-        return _best(self.algorithms("reduce_scatter", elements, dtype, mesh, axes))
+        return _best(self.algorithms("reduce_scatter", elements, self._wired(dtype), mesh, axes))
 
     def all_reduce(self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes) -> CollectiveCost:
         """Every chip has a partial sum of all `elements`, and comes to have the sum."""
-        return _best(self.algorithms("all_reduce", elements, dtype, mesh, axes))
+        return _best(self.algorithms("all_reduce", elements, self._wired(dtype), mesh, axes))
+
+    def _wired(self, dtype: DType) -> DType:
+        """The type in which partial results travel."""
+        return self.wire if self.wire is not None and self.wire.is_float and dtype.is_float else dtype
 
     def move(self, elements: int, dtype: DType, source: int, destination: int) -> int:
         """Cycles of a tensor from one chip to another, on an idle system."""

@@ -1,7 +1,7 @@
 """From a model file to a simulated plan: the verb `compile`, and the Python way to it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from .fusion import fuse_vector_chains
 from .imported import ImportedModel
 from .importer import import_model
 from .indexed_loads import index_weight_loads
+from .layer_order import layer_order
 from .options import Options, check_options, silent
 from .plan_build import build_buffers, build_stages, build_transfers
 from .plan_choice import PlanChoice, Planned
@@ -77,6 +78,9 @@ def plan_model(
     precision = options.precision or default_precision(fold_quantised_products(graph), target.chip)
     graph = prepare_graph(graph, precision, target)
     _check_plannable(graph, imported.name, options)
+    if options.wire is None and precision != "model":
+        options = replace(options, wire="fp16")
+    graph = layer_order(graph)
     found = PlanChoice(graph, target, options, progress).best()
     return _assemble(imported, target, options, precision, found)
 

@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from chiplan.ir import Certificate, Graph, Role, ShardingChoice, Target, Unit
+from chiplan.ir import Certificate, DType, Graph, Role, ShardingChoice, Target, Unit
 
 from .addresses import padded_bytes
 from .atoms import Decision, GraphAtoms
@@ -15,7 +15,7 @@ from .collective_costs import CollectiveCosts, representative_group
 from .graph_edit import writers_of
 from .placements import placements
 from .sharding_choices import factor_names
-from .sharding_problem import BlockSharding, shard_block
+from .sharding_problem import BlockSharding, shard_block, shard_block_frontier
 from .sharding_tensors import local_elements
 
 UNITS = tuple(Unit)
@@ -23,6 +23,9 @@ RESOURCES = len(UNITS) + 1
 """The units of a chip, then its busiest link."""
 
 Mesh = tuple[int, ...]
+
+_REPEATED = 1.1
+"""A sharding that holds this much of the residents, over all chips of the group, needs no smaller one."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +76,41 @@ class GroupCosts:
         target: Target,
         users: int,
         pins: Mapping[str, str],
+        wire: DType | None,
     ) -> None:
         self.graph, self.atoms, self.target = graph, atoms, target
-        self.users, self.pins = users, pins
+        self.users, self.pins, self.wire = users, pins, wire
         self.planned = frozenset(planned)
         self._instances: dict[int, list[Block]] = {}
         for block in blocks:
             self._instances.setdefault(block.kind, []).append(block)
 
-    def shape(self, mesh: Mesh) -> ShapeCosts:
-        """Decisions and costs of all operators on a group of this mesh."""
-        costs = CollectiveCosts(self.target, representative_group(self.target, prod(mesh)))
+    def shapes(self, mesh: Mesh) -> list[ShapeCosts]:
+        """Decisions and costs of all operators on a group of this mesh: the fastest, then, where that
+        repeats weights on several chips, slower ones of fewer bytes."""
+        costs = CollectiveCosts(self.target, representative_group(self.target, prod(mesh)), self.wire)
+        found = {kind: self._solve(instances, mesh, costs) for kind, instances in self._instances.items()}
+        levels = max(len(shardings) for _, shardings in found.values())
+        return [
+            self._shape(
+                mesh,
+                costs,
+                {
+                    kind: (b, shardings[min(level, len(shardings) - 1)])
+                    for kind, (b, shardings) in found.items()
+                },
+            )
+            for level in range(levels)
+        ]
+
+    def _shape(
+        self, mesh: Mesh, costs: CollectiveCosts, solved: dict[int, tuple[Block, BlockSharding]]
+    ) -> ShapeCosts:
         rows, count = RESOURCES + 4, len(self.graph.operators)
         table = np.zeros((rows, count), dtype=np.int64)
         decisions: dict[int, Decision] = {}
-        solved: dict[int, tuple[Block, BlockSharding]] = {}
         for kind, instances in self._instances.items():
-            block, sharding = self._solve(instances, mesh, costs)
-            solved[kind] = (block, sharding)
+            block, sharding = solved[kind]
             part = self._table(block, sharding, mesh)
             for instance in instances:
                 table[:, instance.first : instance.last] = part
@@ -112,7 +132,7 @@ class GroupCosts:
 
     def _solve(
         self, instances: Sequence[Block], mesh: Mesh, costs: CollectiveCosts
-    ) -> tuple[Block, BlockSharding]:
+    ) -> tuple[Block, tuple[BlockSharding, ...]]:
         """The block of a kind that stands for all, and its decisions. One in the middle: the first may
         begin differently."""
         chosen = min(1, max(0, len(instances) - 2))
@@ -120,9 +140,27 @@ class GroupCosts:
         if len(instances) > 1 and instances[chosen + 1].first >= block.last:
             ends = carried_ends(self.graph, block, instances[chosen + 1])
         operators = [index for index in range(block.first, block.last) if index in self.planned]
-        return block, shard_block(
+        asked = (
             self.graph, self.atoms, operators, mesh, costs, self.target.chip, self.users, self.pins, ends
-        )
+        )  # fmt: skip
+        fastest = shard_block(*asked)
+        if fastest.resident_bytes * prod(mesh) <= _REPEATED * self._resident_bytes(operators):
+            return block, (fastest,)
+        return block, shard_block_frontier(*asked)
+
+    def _resident_bytes(self, operators: Sequence[int]) -> int:
+        """Bytes of the weights and states of all users that these operators touch."""
+        touched = {
+            name
+            for index in operators
+            for name in (
+                *(o.tensor for o in self.graph.operators[index].operands),
+                *(r.tensor for r in self.graph.operators[index].results),
+            )
+        }
+        tensors = (self.graph.tensors[name] for name in touched)
+        copies = {Role.WEIGHT: 1, Role.STATE: self.users}
+        return sum(tensor.nbytes * copies.get(tensor.role, 0) for tensor in tensors)
 
     def _table(self, block: Block, sharding: BlockSharding, mesh: Mesh) -> np.ndarray:
         """int64[rows, operators of the block]: work a resource, latency, resident, states, activations."""

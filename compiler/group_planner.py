@@ -22,6 +22,7 @@ from chiplan.partitioner import (
 from .addresses import OutOfSram
 from .atoms import Decision, GraphAtoms, find_atoms
 from .blocks import find_blocks
+from .collective_costs import CollectiveCosts
 from .device_graph import CollectiveRequest, DeviceGraph, GroupStage, build_device_graph
 from .graph_edit import writers_of
 from .group_costs import RESOURCES, GroupCosts, Mesh, ShapeCosts, crossing_bytes, crossing_cycles
@@ -65,7 +66,7 @@ class GroupPlanner:
     ) -> None:
         self.graph, self.target, self.options, self.progress = graph, target, options, progress
         self.chips = options.chips or target.topology.chips
-        self._shapes: dict[Mesh, ShapeCosts] = {}
+        self.wire = DType(options.wire) if options.wire else None
 
     @cached_property
     def atoms(self) -> GraphAtoms:
@@ -91,13 +92,17 @@ class GroupPlanner:
             self.target,
             self.options.users,
             dict(self.options.pins),
+            self.wire,
         )
 
-    def shape(self, mesh: Mesh) -> ShapeCosts:
-        if mesh not in self._shapes:
-            self.progress(f"sharding over {' x '.join(map(str, mesh))} chips")
-            self._shapes[mesh] = self._costs.shape(mesh)
-        return self._shapes[mesh]
+    @cached_property
+    def shapes(self) -> tuple[ShapeCosts, ...]:
+        """Every mesh with the shardings that are worth a try on it."""
+        return tuple(shape for mesh in self.meshes for shape in self._shapes_of(mesh))
+
+    def _shapes_of(self, mesh: Mesh) -> list[ShapeCosts]:
+        self.progress(f"sharding over {' x '.join(map(str, mesh))} chips")
+        return self._costs.shapes(mesh)
 
     @cached_property
     def meshes(self) -> tuple[Mesh, ...]:
@@ -134,7 +139,7 @@ class GroupPlanner:
 
     def problem(self, chips: int, spare: int = 0) -> GroupProblem:
         """The stage problem on at most so many chips, `spare` bytes a chip left free."""
-        shapes = [self.shape(mesh) for mesh in self.meshes]
+        shapes = self.shapes
         columns, carried = list(self.planned), self._carried
         crossing = [crossing_cycles(carried, shape.size, self.target) for shape in shapes]
         link_work = np.zeros((len(shapes), RESOURCES, len(carried)), dtype=np.int64)
@@ -211,7 +216,7 @@ class GroupPlanner:
     def _asked_for(self, groups: Sequence[int], spare: int) -> GroupPlan | None:
         """The best cut for groups of these sizes, in this order."""
         problem = self.problem(self.chips, spare)
-        shapes = [[n for n, mesh in enumerate(self.meshes) if prod(mesh) == size] for size in groups]
+        shapes = [[n for n, shape in enumerate(self.shapes) if shape.size == size] for size in groups]
         return plan_sequence(problem, shapes)
 
     def _refusal(self) -> Infeasible:
@@ -251,7 +256,7 @@ class GroupPlanner:
 
     def realise(self, plan: GroupPlan) -> GroupCandidate:
         """Place, lower and schedule what the solver chose. Raises OutOfSram."""
-        shapes = [self.shape(self.meshes[arc.size_index]) for arc in plan.arcs]
+        shapes = [self.shapes[arc.size_index] for arc in plan.arcs]
         groups = [
             GroupStage(operators, shape.mesh, self._decisions(operators, shape))
             for operators, shape in zip(self._operators(plan.arcs), shapes, strict=True)
@@ -260,9 +265,8 @@ class GroupPlanner:
         entries = enumerate(arc.first for arc in plan.arcs[1:])
         traffic = {(number, number + 1): int(carried[first]) for number, first in entries}
         chips, placement = place_groups([shape.mesh for shape in shapes], traffic, self.target.topology)
-        wire = DType(self.options.wire) if self.options.wire else None
         self.progress(f"lowering {len(groups)} stages")
-        device = build_device_graph(self.graph, self.atoms, groups, self._choose, wire)
+        device = build_device_graph(self.graph, self.atoms, groups, self._choose, self.wire)
         tiled = tile_graph(device.graph, self.target.chip)
         stages = tuple(
             StageWork(tuple(map(int, held)), shape.mesh, operators)
@@ -272,12 +276,16 @@ class GroupPlanner:
             device.graph, self.target, tiled, self.options.objective, self.options.users, self.progress
         )
         found = search.run(stages)
-        used = tuple({shape.mesh: shape for shape in shapes}.values())
+        used = tuple(self.shapes[index] for index in sorted({arc.size_index for arc in plan.arcs}))
         certificates = (plan.certificate, *(c for shape in used for c in shape.certificates), placement)
         return GroupCandidate(device, stages, found, search.least(stages), used, certificates)
 
     def _choose(self, request: CollectiveRequest) -> str:
-        return self._shapes[request.mesh].costs.choose(request)
+        return self._costs_of[request.mesh].choose(request)
+
+    @cached_property
+    def _costs_of(self) -> dict[Mesh, CollectiveCosts]:
+        return {shape.mesh: shape.costs for shape in self.shapes}
 
     def _decisions(self, operators: Sequence[int], shape: ShapeCosts) -> Mapping[int, Decision]:
         none: Decision = (None,) * len(shape.mesh)
