@@ -15,6 +15,7 @@ from chiplan.compiler.blocks import Block, find_blocks
 from chiplan.compiler.canonical import build_graph
 from chiplan.compiler.collective_costs import CollectiveCosts, representative_group
 from chiplan.compiler.compile import prepare_graph
+from chiplan.compiler.device_graph import GroupStage, build_device_graph
 from chiplan.compiler.group_costs import carried_ends
 from chiplan.compiler.importer import import_model
 from chiplan.compiler.placements import REPLICATE, Partial, Shard
@@ -365,6 +366,19 @@ def test_pins_that_contradict_each_other_are_infeasible() -> None:
     model = prepared("llama-tiny-gqa-past")
     with pytest.raises(Infeasible, match="contradict each other"):
         model.shard((2,), pins={"node_neg": "d1", "node_cat_5": "none"})
+
+
+@pytest.mark.parametrize("model", ["llama-tiny-gqa-past", "gpt2-tiny", "mixtral-tiny", "llama-tiny-gqa-op23"])
+@pytest.mark.parametrize("mesh", [(3,), (2, 2)])
+@pytest.mark.parametrize("price", [0, 1 << 16])
+def test_what_is_decided_can_be_built(model: str, mesh: tuple[int, ...], price: int) -> None:
+    """The device graph refuses decisions that contradict each other."""
+    graph, found = prepared(model).graph, prepared(model).shard(mesh, price=price)
+    costs = CollectiveCosts(NODE, representative_group(NODE, prod(mesh)))
+    stage = GroupStage(tuple(range(len(graph.operators))), mesh, found.decisions)
+    built = build_device_graph(graph, prepared(model).atoms, [stage], costs.choose, None)
+    summed = [source for source in built.source if source is None]
+    assert bool(summed) == bool(reduced(found))
 
 
 def test_the_same_block_gives_the_same_answer() -> None:
