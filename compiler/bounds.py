@@ -10,8 +10,9 @@ from chiplan.ir import Bound, Chip, Graph, Operator, Target, Unit, matrix_rules
 from chiplan.partitioner import PartitionProblem, StageCuts, least_load, smallest_in_order, stage_load
 
 from .partitioning import UNITS, GraphProblem
-from .scheduling import Scheduler, one_chip, start_alone
+from .scheduling import Scheduler, one_chip
 from .tile_choice import TiledOperator
+from .unit_packing import start_alone
 
 
 def interval_bounds(

@@ -11,9 +11,10 @@ from .addresses import OutOfSram
 from .link_patterns import LinkPatterns
 from .modulo import NoRoom
 from .plan_build import build_buffers
-from .scheduling import Packing, Schedule, Scheduler, StageWork
+from .scheduling import Schedule, Scheduler, StageWork
 from .sram_room import SramRoom
 from .tile_choice import TiledOperator
+from .unit_packing import Packing
 
 # Intervals that are tried, as fractions over the lower bound: one or two per cent of interval can be
 # what a circle that is full to the last cycle needs to close.
@@ -118,18 +119,15 @@ class IntervalSearch:
     def _best_of_groups(self, stages: Sequence[StageWork]) -> Found:
         """A pass over thousands of chips' links is dear, so few intervals are tried: from the shortest
         that could help until no longer one can be better, or the effort is spent."""
-        alone = self._alone(stages)
-        best: Schedule | None = None
+        best = alone = self._alone(stages)
+        # Closer together micro-batches need more room, never less: what does not fit alone never does.
+        build_buffers(self.graph, stages, alone, self.target, self.users, self.names)
         refusals: dict[int, NoRoom | OutOfSram] = {}
-        if self._has_addresses(stages, alone, refusals):
-            best = alone
         least = max(self.least(stages), ceil(alone.latency / self.users) if self.graph.states else 1)
         for interval in self._few_intervals(least, alone):
-            if best is not None and self._settled_early(best, alone):
+            if self._settled_early(best, alone):
                 break
-            best = self._better(best, self._try(stages, interval, refusals))
-        if best is None:
-            raise next(refusal for refusal in refusals.values() if isinstance(refusal, OutOfSram))
+            best = self._better(best, self._try(stages, interval, refusals)) or best
         shorter = [interval for interval in refusals if interval < best.interval]
         return Found(best, self._words(refusals[max(shorter)]) if shorter else "")
 
@@ -154,16 +152,6 @@ class IntervalSearch:
         it still has."""
         schedule = self._at(stages, _ENDLESS, _GROUP_PACKINGS[0])
         return replace(schedule, interval=schedule.span)
-
-    def _has_addresses(
-        self, stages: Sequence[StageWork], schedule: Schedule, refusals: dict[int, NoRoom | OutOfSram]
-    ) -> bool:
-        try:
-            build_buffers(self.graph, stages, schedule, self.target, self.users, self.names)
-        except OutOfSram as refusal:
-            refusals[schedule.interval] = refusal
-            return False
-        return True
 
     def _try(
         self, stages: Sequence[StageWork], interval: int, refusals: dict[int, NoRoom | OutOfSram]

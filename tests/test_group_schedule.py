@@ -7,10 +7,13 @@ from math import ceil, prod
 import numpy as np
 import pytest
 
-from chiplan.compiler.exchanges import run_exchange
+from chiplan.compiler.exchanges import exchange_by_pattern, run_exchange
 from chiplan.compiler.group_sends import Sender, send_to_group
 from chiplan.compiler.interval_search import IntervalSearch
+from chiplan.compiler.link_patterns import LinkPatterns
 from chiplan.compiler.links import LinkScheduler, Router
+from chiplan.compiler.modulo import NoRoom
+from chiplan.compiler.movements import Leg
 from chiplan.compiler.plan_build import build_buffers, build_stages, build_transfers
 from chiplan.compiler.ready_times import ReadyMap, grid_map
 from chiplan.compiler.scheduling import Schedule, Scheduler, StageWork
@@ -248,3 +251,54 @@ def test_pieces_go_from_group_to_group(interval) -> None:
     assert set(moved.destination.tolist()) == {4, 5}
     report = simulate(plan_of(graph, RING, stages, schedule))
     assert report.ok, report.faults
+
+
+def test_groups_wired_alike_get_the_same_schedule_shifted() -> None:
+    """Two layers in a row on two nodes: what the second does is what the first did, later."""
+    tensor = Tensor("g", (8, 2_000), DType.FP16, Role.VALUE)
+    exchange = Exchange("g", "g", ExchangeKind.GATHER, (0,))
+    patterns = LinkPatterns(QUAD, ROUTERS[QUAD.name])
+    links = LinkScheduler(QUAD, 1 << 20, patterns.router)
+    cycles = 100 + np.arange(20)[None, :] * 54
+    moved = []
+    for chips, later in (range(8), 0), (range(8, 16), 7_000):
+        made = grid_map(tensor.shape, (0, 0), (8, 100), cycles + later, tensor.shape)
+        group = (tuple(chips), (8,))
+        moved.append(exchange_by_pattern(exchange, {"g": tensor}, group, made, links, patterns))
+    first, second = (done.movement for done in moved)
+    assert first is not None
+    assert second is not None
+    assert np.array_equal(first.start + 7_000, second.start)
+    assert np.array_equal(first.source + 8, second.source)
+    assert np.array_equal(moved[0].arrivals.cycles + 7_000, moved[1].arrivals.cycles)
+    check_links(links, 1 << 20, QUAD)
+
+
+def test_a_pattern_whose_links_are_taken_is_scheduled_anew() -> None:
+    tensor = Tensor("g", (4, 20_000), DType.FP16, Role.VALUE)
+    exchange = Exchange("g", "g", ExchangeKind.GATHER, (0,))
+    patterns = LinkPatterns(NODE, ROUTERS[NODE.name])
+    links = LinkScheduler(NODE, 1 << 20, patterns.router)
+    made = grid_map(tensor.shape, (0, 0), (4, 20_000), np.full((1, 1), 50), tensor.shape)
+    for chips in ((0, 1, 2, 3), (4, 5, 6, 7), (0, 1, 2, 3)):
+        exchange_by_pattern(exchange, {"g": tensor}, (chips, (4,)), made, links, patterns)
+    check_links(links, 1 << 20, NODE)
+    ends = [moved.last_arrival for moved in links.sent]
+    assert ends == sorted(set(ends))
+
+
+def test_what_finds_no_gap_is_cut() -> None:
+    """A link that is taken but for gaps of two flits still carries a longer leg, in parts."""
+    tensor = Tensor("t", (64, 64), DType.FP32, Role.VALUE)
+    flit = RING.link.cycles_per_flit
+    links = LinkScheduler(RING, 20_000, ROUTERS[RING.name])
+    for link in range(len(RING.topology.links)):
+        for cycle in range(0, 20_000 - 4 * flit, 4 * flit):
+            links.table(link).reserve(cycle, cycle + 2 * flit)
+    leg = Leg(0, 1, 0, tensor.elements, 0, 0)
+    with pytest.raises(NoRoom):
+        links.carry([leg], tensor, "t")
+    moved = links.carry([leg], tensor, "t", divide=True)
+    assert moved.first.min() == 0
+    assert sum((moved.last - moved.first).tolist()) == tensor.elements
+    check_links(links, 20_000, RING)
