@@ -45,6 +45,8 @@ the last cycle: a full circle may close with it alone."""
 
 _WIDE_STRETCHES = (0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.5, 2.5, 4.0, 8.0, 16.0)
 """The same for groups, fewer: a pass takes longer."""
+_PARTS = (0.5, 0.75, 0.9)
+"""Of the interval of a micro-batch that is alone: what is tried when none may be delayed."""
 _EFFORT = 400_000
 """Legs that may be scheduled for groups in all intervals together; an operator counts for some."""
 _OPERATOR_EFFORT = 20
@@ -128,10 +130,16 @@ class IntervalSearch:
             if self._settled_early(best, alone):
                 break
             best = self._better(best, self._try(stages, interval, refusals)) or best
+        if self.graph.states and self.users > 1:
+            best = self._in_step(best, stages, refusals)
         shorter = [interval for interval in refusals if interval < best.interval]
         return Found(best, self._words(refusals[max(shorter)]) if shorter else "")
 
     def _few_intervals(self, least: int, alone: Schedule) -> list[int]:
+        """Ascending. A micro-batch that others may not delay at all needs nearly the interval that it has
+        alone; one that they may, as little as the busiest resource."""
+        if self.objective == "latency" and not self.graph.states:
+            return [interval for part in _PARTS if (interval := int(alone.interval * part)) >= least]
         ladder = dict.fromkeys(least + int(least * stretch) for stretch in _WIDE_STRETCHES)
         intervals = [interval for interval in ladder if interval < alone.interval]
         size = _OPERATOR_EFFORT * len(self.graph.operators) + sum(len(moved.start) for moved in alone.sent)
@@ -140,12 +148,9 @@ class IntervalSearch:
 
     def _settled_early(self, best: Schedule, alone: Schedule) -> bool:
         """Whether no longer interval than the last one tried can be better."""
-        if self.objective == "latency" or self.graph.states:
-            least = alone.latency
-            return best.latency <= least and (
-                best is not alone or self.pace(best) <= ceil(least / self.users)
-            )
-        return best is not alone
+        if self.graph.states:
+            return best.latency <= alone.latency and self.pace(best) <= ceil(alone.latency / self.users)
+        return best is not alone and (self.objective != "latency" or best.latency <= alone.latency)
 
     def _alone(self, stages: Sequence[StageWork]) -> Schedule:
         """The schedule of a micro-batch that has the chips to itself, at the shortest interval at which

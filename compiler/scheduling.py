@@ -31,7 +31,7 @@ from .movements import Movement
 from .ready_times import ReadyMap, block_maximum, constant_map, grid_map, latest, map_view
 from .sram_room import SramRoom
 from .tile_choice import TiledOperator
-from .unit_packing import AS_READY, ChipState, Packing, Placer, deal_in_turn
+from .unit_packing import RUN_THROUGH, ChipState, Packing, Placer, deal_in_turn
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Scheduler:
         tiled: Mapping[int, TiledOperator],
         interval: int,
         patterns: LinkPatterns | None = None,
-        packing: Packing = AS_READY,
+        packing: Packing = RUN_THROUGH,
         users: int = 1,
         room: SramRoom | None = None,
         place: Placer = deal_in_turn,

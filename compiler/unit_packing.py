@@ -38,7 +38,7 @@ class Packing:
     thrift: int = 0
 
 
-AS_READY = Packing()
+RUN_THROUGH = Packing()
 
 Placer = Callable[[list[ModuloTable], np.ndarray, np.ndarray, Packing], tuple[np.ndarray, np.ndarray]]
 """Start cycle and instance of every atom, int64[atoms] each, from the instances' tables, the atoms'
