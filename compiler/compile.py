@@ -123,7 +123,7 @@ def _assemble(
         certificates=found.certificates,
         assumptions=assumptions,
         options=_recorded(imported, target, options, precision),
-        sharding=found.sharding,
+        sharding=found.sharding(),
         tensor_names=tuple(names),
     )
 

@@ -15,7 +15,7 @@ from .collective_costs import CollectiveCosts, representative_group
 from .graph_edit import writers_of
 from .placements import placements
 from .sharding_choices import factor_names
-from .sharding_problem import BlockSharding, shard_block, shard_block_frontier
+from .sharding_problem import BlockSharding, shard_block_frontier
 from .sharding_tensors import local_elements
 
 UNITS = tuple(Unit)
@@ -23,9 +23,6 @@ RESOURCES = len(UNITS) + 1
 """The units of a chip, then its busiest link."""
 
 Mesh = tuple[int, ...]
-
-_REPEATED = 1.1
-"""A sharding that holds this much of the residents, over all chips of the group, needs no smaller one."""
 
 
 @dataclass(frozen=True)
@@ -143,24 +140,7 @@ class GroupCosts:
         asked = (
             self.graph, self.atoms, operators, mesh, costs, self.target.chip, self.users, self.pins, ends
         )  # fmt: skip
-        fastest = shard_block(*asked)
-        if fastest.resident_bytes * prod(mesh) <= _REPEATED * self._resident_bytes(operators):
-            return block, (fastest,)
         return block, shard_block_frontier(*asked)
-
-    def _resident_bytes(self, operators: Sequence[int]) -> int:
-        """Bytes of the weights and states of all users that these operators touch."""
-        touched = {
-            name
-            for index in operators
-            for name in (
-                *(o.tensor for o in self.graph.operators[index].operands),
-                *(r.tensor for r in self.graph.operators[index].results),
-            )
-        }
-        tensors = (self.graph.tensors[name] for name in touched)
-        copies = {Role.WEIGHT: 1, Role.STATE: self.users}
-        return sum(tensor.nbytes * copies.get(tensor.role, 0) for tensor in tensors)
 
     def _table(self, block: Block, sharding: BlockSharding, mesh: Mesh) -> np.ndarray:
         """int64[rows, operators of the block]: work a resource, latency, resident, states, activations."""

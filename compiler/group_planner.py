@@ -33,15 +33,21 @@ from .partitioning import recomputable, shared_items
 from .scheduling import StageWork
 from .tile_choice import tile_graph
 
-_COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 72, 96, 128, 192, 256, 384, 512, 576, 768, 1024)
-"""Chips with fewer of which plans are made too: what helps there is not lost where more are allowed."""
+_COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_FEWER = 8
+"""With so many of the largest smaller counts plans are made too: what helps there is not lost where more
+are allowed."""
 
-_EFFORT, _FEWEST_TRIES, _MOST_TRIES = 8_000, 2, 6
+_EFFORT, _FEWEST_TRIES, _MOST_TRIES = 8_000, 1, 6
 """Operators that are scheduled in all, and the plans that are tried at the least and the most."""
+
+_MOST_OF_A_GROUP = 32
+"""Beyond so many chips weight blocks are padded more than they are divided, and exchanges take longer than
+what is saved; --groups asks for larger ones."""
 
 _RETRIES = 4
 
-_MOST_POSITIONS = 400
+_MOST_POSITIONS = 200
 """Where there are more places to cut, only those are tried where least crosses."""
 
 
@@ -77,6 +83,11 @@ class GroupPlanner:
         """Operators that every stage which needs them executes."""
         return recomputable(self.graph, tile_graph(self.graph, self.target.chip), self.target)
 
+    @property
+    def _is_small(self) -> bool:
+        """Whether every plan is made in the blink of an eye."""
+        return len(self.graph.operators) <= _EFFORT // _MOST_TRIES
+
     @cached_property
     def planned(self) -> tuple[int, ...]:
         cheap = frozenset(self.cheap)
@@ -105,12 +116,16 @@ class GroupPlanner:
         return self._costs.shapes(mesh)
 
     @cached_property
+    def _shapes_there_are(self) -> tuple[Mesh, ...]:
+        return tuple(mesh for _, mesh in group_shapes(self.target, self.chips))
+
+    @cached_property
     def meshes(self) -> tuple[Mesh, ...]:
         """Shapes of groups that are worth a try with the chips allowed, or those asked for."""
         groups = self.options.groups
         if groups is None:
-            return tuple(mesh for _, mesh in group_shapes(self.target, self.chips))
-        known = [mesh for _, mesh in group_shapes(self.target, self.chips) if prod(mesh) in groups]
+            return tuple(mesh for mesh in self._shapes_there_are if prod(mesh) <= _MOST_OF_A_GROUP)
+        known = [mesh for mesh in self._shapes_there_are if prod(mesh) in groups]
         sizes = {prod(mesh) for mesh in known}
         return (*known, *((size,) for size in sorted(set(groups) - sizes)))
 
@@ -197,7 +212,8 @@ class GroupPlanner:
         if self.options.objective == "latency":
             objectives = {"latency": None}
         found: dict[tuple[GroupArc, ...], GroupPlan] = {}
-        for chips in sorted({count for count in _COUNTS if count < self.chips} | {self.chips}):
+        fewer = [count for count in _COUNTS if count < self.chips][-_FEWER:]
+        for chips in (*fewer[:: 1 if self._is_small else 3], self.chips):
             for objective in objectives:
                 plan = plan_groups(replace(problem, chips=chips, objective=objective))
                 if plan is not None:

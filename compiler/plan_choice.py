@@ -27,7 +27,12 @@ class Planned:
     schedule: Schedule
     bounds: tuple[Bound, ...]
     certificates: tuple[Certificate, ...]
-    sharding: tuple[ShardingChoice, ...] = ()
+    candidate: GroupCandidate | None = None
+
+    def sharding(self) -> tuple[ShardingChoice, ...]:
+        """What every operator splits, and the next best, which takes some solving to find."""
+        shapes = self.candidate.shapes if self.candidate else ()
+        return tuple(choice for shape in shapes if shape.size > 1 for choice in shape.choices())
 
     @property
     def chips(self) -> int:
@@ -89,7 +94,7 @@ class PlanChoice:
             candidate.found.schedule,
             bounds,
             (*candidate.certificates, certify(candidate.found, candidate.least)),
-            tuple(choice for shape in candidate.shapes for choice in shape.choices()),
+            candidate,
         )
 
     def _merit(self, plan: Planned) -> tuple[int, ...]:
