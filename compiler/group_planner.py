@@ -182,21 +182,24 @@ class GroupPlanner:
             return None
         return int(microseconds * self.target.chip.clock_hz / 1e6)
 
-    def candidates(self) -> Iterator[GroupCandidate]:
-        """Scheduled plans, the most promising first. Raises Infeasible when none fits into SRAM."""
+    def candidates(self, worth: Callable[[GroupPlan, int], bool]) -> Iterator[GroupCandidate]:
+        """Scheduled plans, the most promising first. `worth` says of a plan and of its estimate of what the
+        objective minimises whether it is worth a schedule. Raises Infeasible when none fits into SRAM.
+        """
         spare, tries = 0, max(_FEWEST_TRIES, min(_MOST_TRIES, _EFFORT // len(self.graph.operators)))
         for _ in range(_RETRIES):
             plans = self.plans(spare)
             if not plans:
                 break
-            shortage, found = 0, False
+            shortage = 0
             for plan in plans[:tries]:
+                if not worth(plan, self._estimated_merit(plan)[0]):
+                    continue
                 try:
                     yield self.realise(plan)
-                    found = True
                 except OutOfSram as error:
                     shortage = max(shortage, error.needed - error.available)
-            if found:
+            if not shortage:
                 return
             spare += max(shortage, self.target.chip.usable_bytes // 64)
         raise self._refusal()

@@ -1,9 +1,10 @@
 """The best of all plans: pipelines of single chips, and stages on groups of chips."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chiplan.ir import Bound, Certificate, Graph, Infeasible, Problem, ShardingChoice, Target
+from chiplan.partitioner import GroupPlan
 
 from .group_bounds import group_bounds
 from .group_planner import GroupCandidate, GroupPlanner
@@ -12,6 +13,9 @@ from .options import Options
 from .planner import Planner
 from .scheduling import Schedule, StageWork
 from .tile_choice import tile_graph
+
+_OVERLAP = 1.5
+"""A plan whose latency is estimated to be so many times the best one's is not scheduled."""
 
 _PIPELINE_CHIPS = 16
 """Beyond so many single chips a pipeline's cut takes long and groups divide the work better."""
@@ -48,10 +52,13 @@ class PlanChoice:
         self.graph, self.target, self.options, self.progress = graph, target, options, progress
         self.chips = options.chips or target.topology.chips
         self.refusals: list[Infeasible] = []
+        self.found: list[Planned] = []
 
     def best(self) -> Planned:
         """Raises Infeasible when nothing fits, or nothing keeps the limits asked for."""
-        found = [*self._pipelines(), *self._groups()]
+        self._pipelines()
+        self._groups()
+        found = self.found
         if not found:
             raise self._refusal()
         kept = [plan for plan in found if self._within_limits(plan.schedule)]
@@ -59,7 +66,7 @@ class PlanChoice:
             raise self._too_slow(found)
         return min(kept, key=self._merit)
 
-    def _pipelines(self) -> Iterator[Planned]:
+    def _pipelines(self) -> None:
         """The best pipeline of single chips, unless groups were asked for."""
         options = self.options
         if options.groups is not None or options.pins:
@@ -72,18 +79,28 @@ class PlanChoice:
         except Infeasible as refusal:
             self.refusals.append(refusal)
             return
-        yield Planned(self.graph, found.stages, found.schedule, found.bounds, found.certificates)
+        self.found.append(Planned(self.graph, found.stages, found.schedule, found.bounds, found.certificates))
 
-    def _groups(self) -> Iterator[Planned]:
+    def _groups(self) -> None:
         """Plans with groups, the most promising first."""
         if self.chips < 2 and self.options.groups is None:
             return
         planner = GroupPlanner(self.graph, self.target, self.options, self.progress)
         try:
-            for candidate in planner.candidates():
-                yield self._planned(candidate)
+            for candidate in planner.candidates(self._is_worth):
+                self.found.append(self._planned(candidate))
         except Infeasible as refusal:
             self.refusals.append(refusal)
+
+    def _is_worth(self, plan: GroupPlan, estimate: int) -> bool:
+        """Whether a plan could be better than what was found. Estimates of latency count no overlap."""
+        if not self.found:
+            return True
+        if plan.chips == len(plan.arcs):
+            return False
+        best = min(self._merit(found)[0] for found in self.found)
+        hopeful = self.options.objective == "latency" or bool(self.graph.states)
+        return estimate < (_OVERLAP * best if hopeful else best)
 
     def _planned(self, candidate: GroupCandidate) -> Planned:
         chips = sum(len(stage.chips) for stage in candidate.stages)
