@@ -23,6 +23,8 @@ from .device_operators import (
 from .device_residents import Residents
 from .device_stages import DeviceStage, GroupStage, find_crossing, find_homes, stage_fronts, survey_stage
 from .device_storage import Layout, Uses, agreed, store_value, wire_type
+from .device_streams import find_weaves
+from .device_weaving import Weave, weave_graph
 from .graph_edit import kept_tensors
 
 __all__ = ["Choose", "CollectiveRequest", "DeviceGraph", "GroupStage", "build_device_graph"]
@@ -82,6 +84,7 @@ class _Builder:
         self.operators: list[Operator] = []
         self.source: list[int | None] = []
         self.exchanges: list[Exchange] = []
+        self.weaves: dict[int, Weave] = {}
 
     def build(self) -> DeviceGraph:
         self.residents.store_inputs(self.stages)
@@ -99,6 +102,7 @@ class _Builder:
             outputs=tuple(map(self._output, self.graph.outputs)),
             exchanges=tuple(self.exchanges),
         )
+        graph = weave_graph(graph, self.weaves)
         return DeviceGraph(graph, tuple(numbers), tuple(self.source))
 
     def _copied(self, name: str, stage: int) -> str:
@@ -145,8 +149,11 @@ class _Builder:
 
     def _emit_stage(self, stage: DeviceStage) -> None:
         waiting = {name: len(writers) for name, writers in stage.writes.items()}
+        weaves = find_weaves(self.graph, self.atoms, stage)
         for index in stage.stage.operators:
             operator = self.graph.operators[index]
+            if index in weaves:
+                self.weaves[len(self.operators)] = weaves[index]
             self.operators.append(self._local(stage, index, operator))
             self.source.append(index)
             for result in operator.results:
