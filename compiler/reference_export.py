@@ -230,10 +230,16 @@ class _OperatorExport:
         return nodes.cast(product, made, wanted)
 
 
+def _given_names(graph: Graph) -> frozenset[str]:
+    """Names of the exported model's inputs and outputs."""
+    states = (name for state in graph.states for name in (state.past, state.present))
+    return frozenset((*graph.inputs, *(output.name for output in graph.outputs), *states))
+
+
 def export_graph(graph: Graph, weights: Callable[[Tensor], np.ndarray]) -> onnx.ModelProto:
     """`graph` as an ONNX model with embedded weights. Inputs are those of the graph and the pasts of its
     states, outputs are those of the graph and the presents, all in the graph's own types."""
-    nodes = NodeList()
+    nodes = NodeList(_given_names(graph))
     store = _TensorStore(graph, weights, nodes)
     inputs = store.inputs()
     for operator in graph.operators:
@@ -248,7 +254,10 @@ def export_graph(graph: Graph, weights: Callable[[Tensor], np.ndarray]) -> onnx.
     wanted |= {output.name: Operand(output.tensor, output.view, ()) for output in graph.outputs}
     for name, operand in wanted.items():
         tensor = graph.tensors[operand.tensor]
-        nodes.nodes.append(helper.make_node("Identity", [store.seen(operand).name], [name]))
+        seen = store.seen(operand).name
+        # An input may be given out as it is.
+        if seen != name:
+            nodes.nodes.append(helper.make_node("Identity", [seen], [name]))
         outputs.append(_declare(name, tensor.dtype, view_shape(operand.view, tensor.shape)))
     body = helper.make_graph(nodes.nodes, graph.name, inputs, outputs, nodes.initializers)
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)

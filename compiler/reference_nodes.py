@@ -1,6 +1,6 @@
 """ONNX nodes for the steps that every exported operator shares: constants, casts, views."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count
 from typing import Any
 
@@ -32,17 +32,18 @@ def onnx_type(dtype: DType) -> int:
 
 
 class NodeList:
-    """Collects the nodes and constants of one ONNX graph; every value has a number for a name."""
+    """Collects the nodes and constants of one ONNX graph; every value has a number for a name, but none of
+    the names `taken`."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Collection[str] = ()) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._numbers: Iterator[int] = count()
+        self._names: Iterator[str] = (name for name in map("v{}".format, count()) if name not in taken)
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
 
     def add(self, opcode: str, inputs: list[str], outputs: int = 1, **attributes: Any) -> list[str]:
         """Append one node; returns the names of its outputs."""
-        names = [f"v{next(self._numbers)}" for _ in range(outputs)]
+        names = [next(self._names) for _ in range(outputs)]
         self.nodes.append(helper.make_node(opcode, inputs, names, **attributes))
         return names
 
@@ -55,7 +56,7 @@ class NodeList:
         key = (array.dtype.str, array.shape, array.tobytes() if array.size <= _SMALL else b"")
         if array.size <= _SMALL and key in self._constants:
             return self._constants[key]
-        name = f"v{next(self._numbers)}"
+        name = next(self._names)
         self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         if array.size <= _SMALL:
             self._constants[key] = name

@@ -1,5 +1,7 @@
 """Weights from files, the exported graph in onnxruntime, and inputs by name."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -196,6 +198,23 @@ def test_export_of_views_boxes_and_states():
     found = agree(graph, {"x": x, "past": np.ones((2, 5), np.float32)}, 1e-6)
     assert found["present"].shape == cache
     assert found["turned"].shape == (5, 5)
+
+
+def test_export_keeps_names_apart():
+    """An input that is given out as it is, and one with a name such as the export's own values have."""
+    both = Operator(
+        "both", Unit.VECTOR, factors(3), (Operand("x", (), (0,)), Operand("v0", (), (0,))),
+        (Result("v1", (0,), (0,), 0),), (Instruction("Add", (0, 1), DType.FP32),),
+    )  # fmt: skip
+    twice = replace(both, operands=(Operand("v1", (), (0,)),) * 2, results=(Result("y", (0,), (0,), 0),))
+    roles = {"x": Role.INPUT, "v0": Role.INPUT}
+    tensors = tensors_of(
+        *((name, (3,), DType.FP32, roles.get(name, Role.VALUE), None) for name in ("x", "v0", "v1", "y"))
+    )
+    outputs = (Output("x", "x", ()), Output("y", "y", ()), Output("v1", "v1", ()))
+    graph = Graph("names", tensors, (both, twice), ("x", "v0"), outputs)
+    values = {"x": np.arange(3, dtype=np.float32), "v0": np.ones(3, np.float32)}
+    np.testing.assert_array_equal(agree(graph, values, 0.0)["y"], [2, 4, 6])
 
 
 def test_export_of_integer_and_dequantised_products():
