@@ -77,19 +77,26 @@ class CollectiveCosts:
 
     def all_gather(self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes) -> CollectiveCost:
         """Every chip has a piece of `elements` / ways, and comes to have all `elements`."""
-        return _best(self.algorithms("all_gather", elements, dtype, mesh, axes))
+        return self.of("all_gather", elements, dtype, mesh, axes)[1]
 
     def reduce_scatter(
         self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
     ) -> CollectiveCost:
         """Every chip has a partial sum of all `elements`, and comes to have a piece of the sum."""
-        return _best(self.algorithms("reduce_scatter", elements, self._wired(dtype), mesh, axes))
+        return self.of("reduce_scatter", elements, dtype, mesh, axes)[1]
 
     def all_reduce(self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes) -> CollectiveCost:
         """Every chip has a partial sum of all `elements`, and comes to have the sum."""
-        return _best(self.algorithms("all_reduce", elements, self._wired(dtype), mesh, axes))
+        return self.of("all_reduce", elements, dtype, mesh, axes)[1]
 
-    def _wired(self, dtype: DType) -> DType:
+    def of(
+        self, kind: str, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
+    ) -> tuple[str, CollectiveCost]:
+        """The cheapest algorithm, and its cost, of a collective on values of `dtype`."""
+        travels = dtype if kind == "all_gather" else self.wired(dtype)
+        return _best(self.algorithms(kind, elements, travels, mesh, axes))
+
+    def wired(self, dtype: DType) -> DType:
         """The type in which partial results travel."""
         return self.wire if self.wire is not None and self.wire.is_float and dtype.is_float else dtype
 
@@ -100,7 +107,7 @@ class CollectiveCosts:
     def choose(self, request: CollectiveWanted) -> str:
         """The algorithm of least cycles, then of least link cycles, for a request."""
         found = self.algorithms(request.kind, request.elements, request.dtype, request.mesh, request.axes)
-        return min(found, key=lambda name: (found[name].cycles, found[name].link))
+        return _best(found)[0]
 
     def _algorithms(
         self, kind: str, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
@@ -193,5 +200,6 @@ class _Step:
         return CollectiveCost(busy + int(unit.depth), 0, busy)
 
 
-def _best(found: Algorithms) -> CollectiveCost:
-    return min(found.values(), key=lambda cost: (cost.cycles, cost.link))
+def _best(found: Algorithms) -> tuple[str, CollectiveCost]:
+    """Of least cycles, then of least link cycles."""
+    return min(found.items(), key=lambda entry: (entry[1].cycles, entry[1].link))

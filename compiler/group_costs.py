@@ -1,7 +1,8 @@
 """What the operators of a graph cost on groups of every shape: distinct blocks are solved once a shape."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -14,8 +15,8 @@ from .blocks import Block
 from .collective_costs import CollectiveCosts, representative_group
 from .graph_edit import writers_of
 from .placements import placements
-from .sharding_choices import factor_names
 from .sharding_problem import BlockSharding, shard_block_frontier
+from .sharding_report import ShardingReport, SolvedBlock
 from .sharding_tensors import local_elements
 
 UNITS = tuple(Unit)
@@ -29,7 +30,8 @@ Mesh = tuple[int, ...]
 class ShapeCosts:
     """One shape of group. decisions: of every planned operator. Arrays have an entry an operator of the
     graph, zero for recomputed ones: latency int64[operators] cycles, work int64[resources, operators]
-    cycles, resident, states, activations int64[operators] bytes a chip."""
+    cycles, resident, states, activations int64[operators] bytes a chip. choices: what is split in stages,
+    given by number with their operators; the next best takes some solving to find."""
 
     mesh: Mesh
     decisions: Mapping[int, Decision]
@@ -40,7 +42,7 @@ class ShapeCosts:
     states: np.ndarray
     activations: np.ndarray
     certificates: tuple[Certificate, ...]
-    choices: Callable[[], tuple[ShardingChoice, ...]]
+    choices: Callable[[Mapping[int, Collection[int]]], Iterator[ShardingChoice]]
 
     @property
     def size(self) -> int:
@@ -114,6 +116,8 @@ class GroupCosts:
                 decisions |= {
                     index - block.first + instance.first: d for index, d in sharding.decisions.items()
                 }
+        report = ShardingReport(self.graph, self.atoms, mesh, costs, frozenset(self.pins))
+        blocks = [SolvedBlock(*solved[kind], tuple(instances)) for kind, instances in self._instances.items()]
         return ShapeCosts(
             mesh,
             decisions,
@@ -124,7 +128,7 @@ class GroupCosts:
             states=table[RESOURCES + 2],
             activations=table[RESOURCES + 3],
             certificates=tuple(sharding.certificate for _, sharding in solved.values()),
-            choices=lambda: self._choices(solved, mesh),
+            choices=partial(report.choices, blocks),
         )
 
     def _solve(
@@ -181,35 +185,6 @@ class GroupCosts:
             nbytes = elements * tensor.dtype.itemsize
             found[role] += padded_bytes(nbytes, int(self.target.chip.alignment))
         return found[Role.WEIGHT], found[Role.STATE], found[Role.VALUE]
-
-    def _choices(
-        self, solved: Mapping[int, tuple[Block, BlockSharding]], mesh: Mesh
-    ) -> tuple[ShardingChoice, ...]:
-        """What every operator of every distinct block splits, and the next best."""
-        return tuple(
-            self._choice(number, index, sharding, mesh)
-            for number, (_, sharding) in enumerate(solved.values())
-            for index in sharding.decisions
-        )
-
-    def _choice(self, block: int, index: int, sharding: BlockSharding, mesh: Mesh) -> ShardingChoice:
-        operator = self.graph.operators[index]
-        other = sharding.alternatives(index)
-        conversion = sum(
-            sharding.held[o.tensor].cost.cycles for o in operator.operands if o.tensor in sharding.held
-        )
-        return ShardingChoice(
-            block=block,
-            node=operator.nodes[0] if operator.nodes else "",
-            operator=operator.name,
-            mesh=mesh,
-            factors=factor_names(operator, sharding.decisions[index]),
-            cycles=sharding.pieces[index].latency,
-            conversion_cycles=conversion,
-            next_factors=factor_names(operator, other[0]) if other else (),
-            next_cost=other[1] if other else -1,
-            pinned=any(node in self.pins for node in operator.nodes),
-        )
 
 
 def crossing_bytes(graph: Graph, planned: Sequence[int]) -> np.ndarray:

@@ -7,11 +7,12 @@ from math import prod
 
 import numpy as np
 
-from chiplan.ir import Certificate, DType, Graph, Infeasible, Problem, Target
+from chiplan.ir import Certificate, DType, Graph, Infeasible, Problem, ShardingChoice, Target
 from chiplan.partitioner import (
     GroupArc,
     GroupPlan,
     GroupProblem,
+    frontier,
     group_shapes,
     place_groups,
     plan_groups,
@@ -53,15 +54,31 @@ _MOST_POSITIONS = 200
 
 @dataclass(frozen=True)
 class GroupCandidate:
-    """A plan of groups as scheduled. least: no interval of these stages is shorter. certificates: of
-    shardings, cuts and placement."""
+    """A plan of groups as scheduled. plan: what the solver chose, with its estimates. least: no interval of
+    these stages is shorter. shapes, operators: of every stage, operators of the graph that was planned.
+    certificates: of shardings, cuts and placement."""
 
+    plan: GroupPlan
     device: DeviceGraph
     stages: tuple[StageWork, ...]
     found: Found
     least: int
     shapes: tuple[ShapeCosts, ...]
+    operators: tuple[tuple[int, ...], ...]
     certificates: tuple[Certificate, ...]
+
+    def sharding(self) -> tuple[ShardingChoice, ...]:
+        """What every operator of a group splits, and the next best, which takes some solving to find."""
+        shapes = {arc.size_index: shape for arc, shape in zip(self.plan.arcs, self.shapes, strict=True)}
+        stages: dict[int, dict[int, tuple[int, ...]]] = {number: {} for number in sorted(shapes)}
+        for stage, (arc, operators) in enumerate(zip(self.plan.arcs, self.operators, strict=True)):
+            stages[arc.size_index][stage] = operators
+        return tuple(
+            choice
+            for number, held in stages.items()
+            if shapes[number].size > 1
+            for choice in shapes[number].choices(held)
+        )
 
 
 class GroupPlanner:
@@ -204,6 +221,10 @@ class GroupPlanner:
             spare += max(shortage, self.target.chip.usable_bytes // 64)
         raise self._refusal()
 
+    def frontier(self, spare: int = 0) -> list[GroupPlan]:
+        """By estimate, plans of which none is as good as another in chips, latency and interval alike."""
+        return frontier(self.problem(self.chips, spare))
+
     def plans(self, spare: int = 0) -> list[GroupPlan]:
         """What the solver would do with up to so many chips, `spare` bytes of each left free: the most
         promising first. With more chips all that fewer can do is there as well."""
@@ -273,8 +294,9 @@ class GroupPlanner:
             )
         )
 
-    def realise(self, plan: GroupPlan) -> GroupCandidate:
-        """Place, lower and schedule what the solver chose. Raises OutOfSram."""
+    def realise(self, plan: GroupPlan, objective: str | None = None) -> GroupCandidate:
+        """Place, lower and schedule what the solver chose, for an objective or the one that was asked for.
+        Raises OutOfSram."""
         shapes = [self.shapes[arc.size_index] for arc in plan.arcs]
         groups = [
             GroupStage(operators, shape.mesh, self._decisions(operators, shape))
@@ -292,12 +314,26 @@ class GroupPlanner:
             for held, shape, operators in zip(chips, shapes, device.stages, strict=True)
         )
         search = IntervalSearch(
-            device.graph, self.target, tiled, self.options.objective, self.options.users, self.progress
+            device.graph,
+            self.target,
+            tiled,
+            objective or self.options.objective,
+            self.options.users,
+            self.progress,
         )
         found = search.run(stages)
         used = tuple(self.shapes[index] for index in sorted({arc.size_index for arc in plan.arcs}))
         certificates = (plan.certificate, *(c for shape in used for c in shape.certificates), placement)
-        return GroupCandidate(device, stages, found, search.least(stages), used, certificates)
+        return GroupCandidate(
+            plan,
+            device,
+            stages,
+            found,
+            search.least(stages),
+            tuple(shapes),
+            tuple(group.operators for group in groups),
+            certificates,
+        )
 
     def _choose(self, request: CollectiveRequest) -> str:
         return self._costs_of[request.mesh].choose(request)

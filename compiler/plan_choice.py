@@ -35,8 +35,7 @@ class Planned:
 
     def sharding(self) -> tuple[ShardingChoice, ...]:
         """What every operator splits, and the next best, which takes some solving to find."""
-        shapes = self.candidate.shapes if self.candidate else ()
-        return tuple(choice for shape in shapes if shape.size > 1 for choice in shape.choices())
+        return self.candidate.sharding() if self.candidate else ()
 
     @property
     def chips(self) -> int:

@@ -1,6 +1,6 @@
 """How tensors may be held inside a group: as produced, and, once, converted to what the readers need."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
@@ -103,18 +103,25 @@ class Conversions:
         return None if outer in ways else outer
 
     def _cost(self, atoms: Atoms, dtype: DType, made: Placements, used: Placements) -> CollectiveCost:
-        """Sums over all axes together, then gathers over all axes together."""
-        total, axes = NOTHING, range(len(self._mesh))
-        summed = tuple(a for a in axes if isinstance(made[a], Partial) and used[a] != made[a])
-        if summed:
-            elements = local_elements(atoms, made, self._mesh)
-            reduce = self._costs.all_reduce if used[summed[0]] == REPLICATE else self._costs.reduce_scatter
-            total += reduce(elements, dtype, self._mesh, summed)
-        gathered = tuple(a for a in axes if isinstance(made[a], Shard) and used[a] == REPLICATE)
-        if gathered:
-            elements = local_elements(atoms, used, self._mesh)
-            total += self._costs.all_gather(elements, dtype, self._mesh, gathered)
+        total = NOTHING
+        for kind, elements, axes in collectives_of(atoms, Held(made, used, NOTHING), self._mesh):
+            total += self._costs.of(kind, elements, dtype, self._mesh, axes)[1]
         return total
+
+
+def collectives_of(
+    atoms: Atoms, held: Held, mesh: tuple[int, ...]
+) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """(kind, elements, mesh axes) of what converts a value: sums over all axes together, then gathers over
+    all axes together. Elements are what a chip has before a sum, and the whole after a gather."""
+    made, used, axes = held.made, held.used, range(len(mesh))
+    summed = tuple(a for a in axes if isinstance(made[a], Partial) and used[a] != made[a])
+    if summed:
+        kind = "all_reduce" if used[summed[0]] == REPLICATE else "reduce_scatter"
+        yield kind, local_elements(atoms, made, mesh), summed
+    gathered = tuple(a for a in axes if isinstance(made[a], Shard) and used[a] == REPLICATE)
+    if gathered:
+        yield "all_gather", local_elements(atoms, used, mesh), gathered
 
 
 def _becomes(placement: Placement, stays: Mapping[Shard, bool], result: Placement | None) -> Placement:

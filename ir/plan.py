@@ -12,7 +12,7 @@ import numpy as np
 from .graph import Graph
 from .target import Target
 from .tiling import Tiling
-from .types import ChipId, Cycle
+from .types import ChipId, Cycle, DType
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,45 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class PlannedCollective:
+    """What brings a value to its readers in a group, by the solver's estimate.
+
+    made, used: how the chips hold `tensor`, an entry a mesh axis: Replicate, Shard(factor), Partial(reducer).
+    kind: all_reduce, reduce_scatter or all_gather. dtype: on the links. nbytes: of what every chip has
+    before a reduction, and of the whole after a gather.
+    """
+
+    tensor: str
+    made: tuple[str, ...]
+    used: tuple[str, ...]
+    kind: str
+    algorithm: str
+    dtype: DType
+    nbytes: int
+    cycles: int
+
+
+@dataclass(frozen=True)
 class ShardingChoice:
     """What the operators like one operator split on a mesh, and what the next best choice would cost.
 
-    block: number of the distinct block (repeated layers are one). node: the operator's first ONNX node.
-    mesh: extents. factors, next_factors: one factor name a mesh axis, "none" where all chips do all.
-    cycles: estimate of the operator on one chip. conversion_cycles: estimate of the exchanges that its
-    operands need. next_cost: cycles of the block more than with `factors`; -1 where there is no other.
+    block: number of the distinct block (repeated layers are one). stages: those that execute it so. node:
+    the operator's first ONNX node. mesh: extents. factors, next_factors: one factor a mesh axis (`n:32`: its
+    part of extent 32), "none" where all chips do all. gives: how the chips hold its result, as in
+    `PlannedCollective.made`. cycles: estimate of the operator on one chip. collectives: of values that it
+    makes, or is the first to read in the block. next_cost: cycles of the block more than with `factors`; -1
+    where there is no other.
     """
 
     block: int
+    stages: tuple[int, ...]
     node: str
     operator: str
     mesh: tuple[int, ...]
     factors: tuple[str, ...]
+    gives: tuple[str, ...]
     cycles: int
-    conversion_cycles: int
+    collectives: tuple[PlannedCollective, ...]
     next_factors: tuple[str, ...]
     next_cost: int
     pinned: bool = False
