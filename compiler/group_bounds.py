@@ -3,7 +3,19 @@
 from collections.abc import Mapping
 from math import ceil, prod
 
-from chiplan.ir import Bound, Chip, Graph, Operator, Role, Target, Tensor, Unit, matrix_rules, unit_instances
+from chiplan.ir import (
+    Bound,
+    Chip,
+    Graph,
+    Operator,
+    Role,
+    Target,
+    Tensor,
+    Unit,
+    matrix_factors,
+    matrix_rules,
+    unit_instances,
+)
 
 from .graph_edit import writers_of
 
@@ -15,14 +27,13 @@ def least_unit_cycles(operator: Operator, tensors: Mapping[str, Tensor], chip: C
     extents = prod(factor.extent for factor in operator.factors if not factor.gathered)
     instances = unit_instances(chip, operator.unit)
     if operator.unit is Unit.MATRIX:
-        rules = matrix_rules(operator, tensors, chip)
-        area = max(rule.rows * rule.columns / rule.cycles_per_row for rule in rules)
         held = {axis for axis in operator.operands[1].axes if axis is not None}
         block = prod(
             factor.extent for f, factor in enumerate(operator.factors) if f in held and not factor.gathered
         )
         loaded = block * tensors[operator.operands[1].tensor].dtype.itemsize
-        return max(extents / area, loaded / chip.matrix.load_bytes_per_cycle) / instances
+        streamed = _least_streaming(operator, tensors, chip)
+        return max(streamed, loaded / chip.matrix.load_bytes_per_cycle) / instances
     if operator.unit is Unit.VECTOR:
         cycles = max(chip.vector.cycles[instruction.dtype] for instruction in operator.body)
         passes = ceil(len(operator.body) / chip.vector.chained) * cycles
@@ -33,6 +44,29 @@ def least_unit_cycles(operator: Operator, tensors: Mapping[str, Tensor], chip: C
     return written * tensors[result.tensor].dtype.itemsize / copy.bytes_per_cycle / instances
 
 
+def _least_streaming(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> float:
+    """Cycles of one instance that rows take to stream past all blocks.
+
+    Of K x N weights, blocks hold at most `rows` x `columns`. Every column needs ceil(K / rows) blocks and a
+    block serves `columns` of them; every k needs ceil(N / columns) and a block serves `rows`. This holds for
+    any rectangles on any number of chips. With several shapes of blocks only their area counts.
+    """
+    rules = matrix_rules(operator, tensors, chip)
+    roles = matrix_factors(operator)
+    streams, reduced, columns = (
+        prod(operator.factors[f].extent for f in group)
+        for group in ((*roles.batch, *roles.rows), roles.reduced, roles.columns)
+    )
+    if len(rules) > 1:
+        area = max(rule.rows * rule.columns / rule.cycles_per_row for rule in rules)
+        return streams * reduced * columns / area
+    rule = rules[0]
+    blocks = max(
+        columns * ceil(reduced / rule.rows) / rule.columns, reduced * ceil(columns / rule.columns) / rule.rows
+    )
+    return streams * blocks * rule.cycles_per_row
+
+
 def group_bounds(graph: Graph, target: Target, chips: int, users: int) -> tuple[Bound, ...]:
     """interval and latency >= work of the busiest unit kind / chips; latency >= longest chain of unit
     depths; chips >= resident bytes / SRAM. `graph` is the whole prepared graph; `chips` are those used."""
@@ -41,7 +75,7 @@ def group_bounds(graph: Graph, target: Target, chips: int, users: int) -> tuple[
         total[operator.unit] += least_unit_cycles(operator, graph.tensors, target.chip)
     unit = max(Unit, key=lambda kind: total[kind])
     even = ceil(total[unit] / chips)
-    where = f"all work of the {unit.value} unit, unpadded, evenly on {chips} chip{'s' if chips > 1 else ''}"
+    where = f"all work of the {unit.value} unit, evenly on {chips} chip{'s' if chips > 1 else ''}"
     resident = sum(
         tensor.nbytes * (users if tensor.role is Role.STATE else 1)
         for tensor in graph.tensors.values()

@@ -53,6 +53,8 @@ _OPERATOR_EFFORT = 20
 _FEWEST_TRIES = 3
 _GROUP_PACKINGS = (Packing(pauses=True),)
 _THRIFTY_PACKING = Packing(pauses=True, thrift=4)
+_LAST_PACKINGS = (_TIGHT_PACKING, _THRIFTY_PACKING)
+"""What is tried where nothing else closes."""
 _BISECTIONS = 3
 _ENDLESS = 1 << 40
 """An interval in which no two micro-batches can meet."""
@@ -82,6 +84,7 @@ class IntervalSearch:
         self.objective, self.users, self.progress = objective, users, progress
         self.patterns = LinkPatterns(target)
         self.waiting = False
+        self._packings = (*_PACKINGS, _TIGHT_PACKING)
         self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
 
     def run(self, stages: Sequence[StageWork]) -> Found:
@@ -122,6 +125,8 @@ class IntervalSearch:
         """A pass over thousands of chips' links is dear, so few intervals are tried: from the shortest
         that could help until no longer one can be better, or the effort is spent."""
         best = alone = self._alone(stages)
+        cheap = (*_PACKINGS, _TIGHT_PACKING) if self._is_cheap(alone) else _GROUP_PACKINGS
+        self._packings = (*cheap, _THRIFTY_PACKING)
         # Closer together micro-batches need more room, never less: what does not fit alone never does.
         build_buffers(self.graph, stages, alone, self.target, self.users, self.names)
         refusals: dict[int, NoRoom | OutOfSram] = {}
@@ -129,7 +134,10 @@ class IntervalSearch:
         for interval in self._few_intervals(least, alone):
             if self._settled_early(best, alone):
                 break
-            best = self._better(best, self._try(stages, interval, refusals)) or best
+            found = self._try(stages, interval, refusals)
+            if found is not None and best is alone and refusals and self._is_cheap(alone):
+                found = self._tightened(found, stages, refusals)
+            best = self._better(best, found) or best
         if self.graph.states and self.users > 1:
             best = self._in_step(best, stages, refusals)
         shorter = [interval for interval in refusals if interval < best.interval]
@@ -142,9 +150,16 @@ class IntervalSearch:
             return [interval for part in _PARTS if (interval := int(alone.interval * part)) >= least]
         ladder = dict.fromkeys(least + int(least * stretch) for stretch in _WIDE_STRETCHES)
         intervals = [interval for interval in ladder if interval < alone.interval]
-        size = _OPERATOR_EFFORT * len(self.graph.operators) + sum(len(moved.start) for moved in alone.sent)
-        tries = max(_FEWEST_TRIES, _EFFORT // size)
+        tries = max(_FEWEST_TRIES, _EFFORT // self._effort(alone))
         return intervals[:: max(1, ceil(len(intervals) / tries))]
+
+    def _effort(self, alone: Schedule) -> int:
+        """Of one pass."""
+        return _OPERATOR_EFFORT * len(self.graph.operators) + sum(len(moved.start) for moved in alone.sent)
+
+    def _is_cheap(self, alone: Schedule) -> bool:
+        """Whether some more passes are no matter."""
+        return self._effort(alone) * 4 * _BISECTIONS <= _EFFORT
 
     def _settled_early(self, best: Schedule, alone: Schedule) -> bool:
         """Whether no longer interval than the last one tried can be better."""
@@ -164,12 +179,9 @@ class IntervalSearch:
         """A schedule whose buffers have addresses, or None and an entry in `refusals`."""
         self.progress(f"scheduling at an interval of {interval:,} cycles")
         found: list[Schedule] = []
-        first, last = (
-            (_GROUP_PACKINGS, _THRIFTY_PACKING) if self.graph.exchanges else (_PACKINGS, _TIGHT_PACKING)
-        )
-        for packing in (*first, last):
-            if found and packing is last:
-                continue
+        for packing in self._packings:
+            if found and packing in _LAST_PACKINGS:
+                break
             try:
                 schedule = self._at(stages, interval, packing)
                 build_buffers(self.graph, stages, schedule, self.target, self.users, self.names)
