@@ -14,7 +14,8 @@ import numpy as np
 from .sharding import ShardingProblem
 
 _LARGEST_TABLE = 1 << 24
-_NEVER = 1 << 61
+NEVER = 1 << 61
+"""The cost of what links forbid."""
 
 
 @dataclass(frozen=True)
@@ -26,32 +27,39 @@ class _Table:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """`variable` takes value best[values of `scope`]."""
+class Step:
+    """An eliminated variable. total: int64[*values of `scope`, values of `variable`], the sum of the tables
+    that it was in."""
 
     variable: int
     scope: tuple[int, ...]
-    best: np.ndarray
+    total: np.ndarray
 
 
 def eliminate(problem: ShardingProblem, costs: Sequence[np.ndarray]) -> tuple[int, ...] | None:
     """The values of least total cost, links kept, capacity not looked at; `costs` is int64[values] a
     variable, sums below 2^60. None where there are none, or where a table would grow too large."""
+    steps = eliminate_all(problem, costs)
+    return None if steps is None else _read_back(steps)
+
+
+def eliminate_all(problem: ShardingProblem, costs: Sequence[np.ndarray]) -> list[Step] | None:
+    """The tables of every variable in the order of elimination, as above."""
     if not all(variable.values for variable in problem.variables):
         return None
     tables = _Tables(problem, costs)
-    steps: list[_Step] = []
+    steps: list[Step] = []
     for _ in costs:
         variable, scope = tables.cheapest()
         if tables.size_with(variable) > _LARGEST_TABLE:
             return None
         total = tables.take(variable, scope)
         least = total.min(axis=-1)
-        if not scope and int(least) >= _NEVER:
+        if not scope and int(least) >= NEVER:
             return None
-        steps.append(_Step(variable, scope, total.argmin(axis=-1)))
+        steps.append(Step(variable, scope, total))
         tables.add(_Table(scope, least))
-    return _read_back(steps, len(costs))
+    return steps
 
 
 class _Tables:
@@ -63,7 +71,7 @@ class _Tables:
         self._around: dict[int, set[int]] = {index: {index} for index in range(len(costs))}
         self._weight = dict(enumerate(self.sizes))
         for link in problem.links:
-            self.add(_Table((link.first, link.second), np.where(link.allowed, 0, _NEVER)))
+            self.add(_Table((link.first, link.second), np.where(link.allowed, 0, NEVER)))
 
     def cheapest(self) -> tuple[int, tuple[int, ...]]:
         """The variable whose elimination makes the smallest table, and the scope of that table."""
@@ -88,7 +96,7 @@ class _Tables:
             order = sorted(range(len(table.scope)), key=lambda d: axes.index(table.scope[d]))
             shape = [self.sizes[axis] if axis in table.scope else 1 for axis in axes]
             total += table.cost.transpose(order).reshape(shape)
-            np.minimum(total, _NEVER, out=total)
+            np.minimum(total, NEVER, out=total)
         for other in scope:
             self._of[other] = [table for table in self._of[other] if variable not in table.scope]
             self._around[other].discard(variable)
@@ -101,8 +109,8 @@ class _Tables:
             self._weight[variable] = prod(self.sizes[other] for other in self._around[variable])
 
 
-def _read_back(steps: list[_Step], variables: int) -> tuple[int, ...]:
-    chosen = [0] * variables
+def _read_back(steps: list[Step]) -> tuple[int, ...]:
+    chosen = [0] * len(steps)
     for step in reversed(steps):
-        chosen[step.variable] = int(step.best[tuple(chosen[other] for other in step.scope)])
+        chosen[step.variable] = int(step.total[tuple(chosen[other] for other in step.scope)].argmin())
     return tuple(chosen)

@@ -13,10 +13,11 @@ _LOOKS = 2
 
 
 class Kept:
-    """Which values of every variable remain; raises no error when none does (the caller sees it)."""
+    """Which values of every variable remain; raises no error when none does (the caller sees it).
+    `best_alone`: values that are never better than another may go as well as those that fit nothing."""
 
-    def __init__(self, problem: ShardingProblem) -> None:
-        self.problem = problem
+    def __init__(self, problem: ShardingProblem, best_alone: bool) -> None:
+        self.problem, self._looks = problem, _LOOKS if best_alone else 0
         self.values = [np.ones(variable.values, dtype=bool) for variable in problem.variables]
         self._touching: list[list[tuple[int, np.ndarray]]] = [[] for _ in problem.variables]
         for link in problem.links:
@@ -52,7 +53,7 @@ class Kept:
             before = int(self.values[index].sum())
             self._drop_unsupported(index)
             # Neighbours' values that are gone make more comparable, but less and less.
-            if looks[index] < _LOOKS:
+            if looks[index] < self._looks:
                 looks[index] += 1
                 self._drop_dominated(index)
             if int(self.values[index].sum()) < before:
@@ -84,9 +85,10 @@ class Kept:
         self.values[index][live[better.any(axis=0)]] = False
 
 
-def presolve(problem: ShardingProblem) -> tuple[ShardingProblem, list[np.ndarray]]:
-    """The problem with the remaining values alone, and which they are (int64[remaining] a variable)."""
-    kept = [np.flatnonzero(values) for values in Kept(problem).values]
+def presolve(problem: ShardingProblem, best_alone: bool = True) -> tuple[ShardingProblem, list[np.ndarray]]:
+    """The problem with the remaining values alone, and which they are (int64[remaining] a variable): those
+    of some best answer, or (`best_alone` False) those of any that fits."""
+    kept = [np.flatnonzero(values) for values in Kept(problem, best_alone).values]
     variables = tuple(
         Variable(old.name, old.cycles[values], old.nbytes[values], old.rank[values])
         for old, values in zip(problem.variables, kept, strict=True)

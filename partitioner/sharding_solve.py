@@ -7,13 +7,15 @@ as its hint.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from chiplan.ir import Certificate
 
 from .sharding import ShardingProblem
-from .sharding_elimination import eliminate
+from .sharding_elimination import NEVER, eliminate
+from .sharding_marginals import Marginals, find_marginals
 from .sharding_model import solve_by_model
 from .sharding_presolve import original_values, presolve
 
@@ -36,6 +38,28 @@ class ShardingSolution:
     def next_best(self, variable: int) -> tuple[int, int] | None:
         """The best other value of a variable, and how many more cycles all takes with it; None if it has no
         other that goes with the rest."""
+        if self._weighed is None:
+            return self._next_best_solved(variable)
+        marginals, kept = self._weighed
+        offered = kept[variable]
+        least = np.where(offered == self.values[variable], NEVER, marginals.least[variable])
+        if not len(offered) or int(least.min()) >= NEVER:
+            return None
+        other = int(least.argmin())
+        values = original_values(marginals.best_with(variable, other), kept)
+        if not _fits(self.problem, values):
+            return self._next_best_solved(variable)
+        return int(offered[other]), self.problem.totals(values)[0] - self.cycles
+
+    @cached_property
+    def _weighed(self) -> tuple[Marginals, list[np.ndarray]] | None:
+        """What every value costs at best, capacity not looked at, and the values that have a part in it."""
+        small, kept = presolve(self.problem, best_alone=False)
+        marginals = find_marginals(small, _weights(small, "cycles"))
+        return None if marginals is None else (marginals, kept)
+
+    def _next_best_solved(self, variable: int) -> tuple[int, int] | None:
+        """The same by a search without the value chosen."""
         others = [v for v in range(self.problem.variables[variable].values) if v != self.values[variable]]
         forbidden = solve_sharding(self.problem.restricted(variable, others)) if others else None
         if forbidden is None or not forbidden.fits:
