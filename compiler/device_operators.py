@@ -286,12 +286,11 @@ def _attribute(operator: Operator, local: LocalFactors, name: str, value: Attrib
     if name == "factors":
         chosen = value if isinstance(value, tuple) else (value,)
         return name, tuple(n for f in chosen for n in local.numbers[int(f)])
-    if operator.unit is not Unit.MEMORY:
-        return name, value
     unknown = sorted({instruction.opcode for instruction in operator.body} - _BY_AXIS)
-    if unknown:
+    if unknown and operator.unit is Unit.MEMORY:
         raise ValueError(f"{operator.name}: the dimensions of {', '.join(unknown)} cannot be taken apart")
-    if name != "axis" or not isinstance(value, int):
+    # On the matrix unit a Gather selects weights, whose axis the factors tell.
+    if name != "axis" or not isinstance(value, int) or operator.unit is Unit.MATRIX:
         return name, value
     axes = operator.operands[0].axes
     return name, sum(1 if f is None else len(local.numbers[f]) for f in axes[: value % len(axes)])
