@@ -281,8 +281,19 @@ def _tail_steps(tails: tuple[Tail | None, ...], shape: Shape) -> list[ViewStep]:
     owns: list[ViewStep] = []
     ends: list[int] = []
     for extent, tail in zip(shape, tails, strict=True):
-        if tail is not None:
-            owns += [Own(len(apart) + atom, axes, ways) for atom, axes, ways in tail.owned]
-        apart += [extent] if tail is None else tail.atoms
-        ends += [extent] if tail is None else tail.dims
+        if tail is None:
+            apart.append(extent)
+            ends.append(extent)
+            continue
+        owned = {atom: (axes, ways) for atom, axes, ways in tail.owned}
+        for atom, atom_extent in enumerate(tail.atoms):
+            if atom in owned:
+                axes, ways = owned[atom]
+                owns.append(Own(len(apart), axes, ways))
+                if atom_extent % ways == 0:
+                    # Piece by piece, so that an element is there when the same one of all pieces is.
+                    apart.append(ways)
+                    atom_extent //= ways
+            apart.append(atom_extent)
+        ends += tail.dims
     return [Reshape(tuple(apart)), *owns, Reshape(tuple(ends))]

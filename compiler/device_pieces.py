@@ -56,7 +56,11 @@ class Pieces:
 
     def own(self, name: str, shape: Shape, shift: int = 0) -> Read:
         """A chip's own piece, or with `shift` that of another chip, of tensor `name`."""
-        view = (Reshape((self.extent, *self.rest)), Own(0, self.axes, self.ways, shift % self.ways))
+        view: View = (Reshape((self.extent, *self.rest)), Own(0, self.axes, self.ways, shift % self.ways))
+        if self.is_even:
+            # Piece by piece, so that an element is there when the same one of all pieces is.
+            pieces = Reshape((self.ways, *self.shape))
+            view = (pieces, Own(0, self.axes, self.ways, shift % self.ways), Reshape(self.shape))
         return name, _simplified(view, shape)
 
 

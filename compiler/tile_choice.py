@@ -35,8 +35,9 @@ def choose_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip)
 
 
 def _matrix_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> Tiling:
-    """Loop order batch, m, n, k: one output block accumulates in one go. The rows are cut so that the
-    blocks deal evenly onto the instances; a chunk shorter than a block's load would expose the load.
+    """Loop order batch and m as the operator has them, n, k: one output block accumulates in one go. The
+    rows are cut so that the blocks deal evenly onto the instances; a chunk shorter than a block's load
+    would expose the load.
     """
     roles = matrix_factors(operator)
     extents = [factor.extent for factor in operator.factors]
@@ -64,7 +65,8 @@ def _matrix_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip
     gathered = tuple(f for f, factor in enumerate(operator.factors) if factor.gathered)
     for f in gathered:
         blocks[f] = extents[f]
-    return Tiling(tuple(blocks), (*roles.batch, *roles.rows, *roles.columns, *roles.reduced, *gathered))
+    streamed = sorted((*roles.batch, *roles.rows))
+    return Tiling(tuple(blocks), (*streamed, *roles.columns, *roles.reduced, *gathered))
 
 
 def _filled(extents: list[int], factors: tuple[int, ...], side: int) -> dict[int, int]:
