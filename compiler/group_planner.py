@@ -15,6 +15,7 @@ from chiplan.partitioner import (
     frontier,
     group_shapes,
     place_groups,
+    plan_counts,
     plan_groups,
     plan_sequence,
     smallest_chips,
@@ -48,7 +49,7 @@ what is saved; --groups asks for larger ones."""
 
 _RETRIES = 4
 
-_MOST_POSITIONS = 200
+_MOST_POSITIONS = 80
 """Where there are more places to cut, only those are tried where least crosses."""
 
 
@@ -90,6 +91,7 @@ class GroupPlanner:
         self.graph, self.target, self.options, self.progress = graph, target, options, progress
         self.chips = options.chips or target.topology.chips
         self.wire = DType(options.wire) if options.wire else None
+        self._plans: dict[int, list[GroupPlan]] = {}
 
     @cached_property
     def atoms(self) -> GraphAtoms:
@@ -159,8 +161,7 @@ class GroupPlanner:
         inner = allowed.copy()
         inner[[0, -1]] = False
         if inner.sum() > _MOST_POSITIONS:
-            least = np.sort(carried[inner])[_MOST_POSITIONS // 2]
-            allowed &= carried <= 2 * max(1, least)
+            allowed &= carried <= np.sort(carried[inner])[_MOST_POSITIONS // 2]
         allowed[[0, -1]] = True
         return allowed
 
@@ -210,7 +211,7 @@ class GroupPlanner:
                 break
             shortage = 0
             for plan in plans[:tries]:
-                if not worth(plan, self._estimated_merit(plan)[0]):
+                if not worth(plan, self.estimated_merit(plan)[0]):
                     continue
                 try:
                     yield self.realise(plan)
@@ -228,6 +229,11 @@ class GroupPlanner:
     def plans(self, spare: int = 0) -> list[GroupPlan]:
         """What the solver would do with up to so many chips, `spare` bytes of each left free: the most
         promising first. With more chips all that fewer can do is there as well."""
+        if spare not in self._plans:
+            self._plans[spare] = self._solved(spare)
+        return self._plans[spare]
+
+    def _solved(self, spare: int) -> list[GroupPlan]:
         if self.options.groups is not None:
             plan = self._asked_for(self.options.groups, spare)
             return [] if plan is None else [plan]
@@ -237,14 +243,18 @@ class GroupPlanner:
             objectives = {"latency": None}
         found: dict[tuple[GroupArc, ...], GroupPlan] = {}
         fewer = [count for count in _COUNTS if count < self.chips][-_FEWER:]
-        for chips in (*fewer[:: 1 if self._is_small else 3], self.chips):
-            for objective in objectives:
-                plan = plan_groups(replace(problem, chips=chips, objective=objective))
-                if plan is not None:
-                    found.setdefault(plan.arcs, plan)
-        return sorted(found.values(), key=self._estimated_merit)
+        counts = (*fewer[:: 1 if self._is_small else 3], self.chips)
+        for objective in objectives:
+            for plan in plan_counts(replace(problem, objective=objective), counts):
+                found.setdefault(plan.arcs, plan)
+        return sorted(found.values(), key=self.estimated_merit)
 
-    def _estimated_merit(self, plan: GroupPlan) -> tuple[int, ...]:
+    def single_chips(self) -> GroupPlan | None:
+        """What the solver would do with stages of one chip each."""
+        alone = [number for number, shape in enumerate(self.shapes) if shape.size == 1]
+        return plan_groups(self.problem(self.chips).on_shapes(alone))
+
+    def estimated_merit(self, plan: GroupPlan) -> tuple[int, ...]:
         steady = pace(plan.interval, plan.latency, self.options.users, bool(self.graph.states))
         match self.options.objective:
             case "latency":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from chiplan.ir import Bound, Certificate, Graph, Infeasible, Problem, ShardingChoice, Target
 from chiplan.partitioner import GroupPlan
@@ -16,6 +17,8 @@ from .tile_choice import tile_graph
 
 _OVERLAP = 1.5
 """A plan whose latency is estimated to be so many times the best one's is not scheduled."""
+
+_NEVER = 1 << 60
 
 _PIPELINE_CHIPS = 16
 """Beyond so many single chips a pipeline's cut takes long and groups divide the work better."""
@@ -55,15 +58,44 @@ class PlanChoice:
 
     def best(self) -> Planned:
         """Raises Infeasible when nothing fits, or nothing keeps the limits asked for."""
-        self._pipelines()
-        self._groups()
-        found = self.found
-        if not found:
+        self.search()
+        return self.chosen()
+
+    def search(self) -> None:
+        """Schedules the most promising plans, by the objective."""
+        alone, together = self._estimates()
+        ways = [self._pipelines, self._groups]
+        for way in ways[::-1] if together < alone else ways:
+            latency = self.options.objective == "latency"
+            if latency and way == self._pipelines and self.found and _OVERLAP * together < alone:
+                continue
+            way()
+
+    def _estimates(self) -> tuple[int, int]:
+        """What the objective minimises, estimated for single chips and for groups."""
+        if self.chips < 2 or self.options.groups is not None:
+            return 0, 0
+        single = self.planner.single_chips()
+        plans = [plan for plan in self.planner.plans() if plan.chips > len(plan.arcs)]
+        alone = self.planner.estimated_merit(single)[0] if single else _NEVER
+        return alone, min((self.planner.estimated_merit(plan)[0] for plan in plans), default=_NEVER)
+
+    def chosen(self) -> Planned:
+        """The best of what was scheduled. Raises Infeasible like `best`."""
+        if not self.found:
             raise self._refusal()
-        kept = [plan for plan in found if self._within_limits(plan.schedule)]
+        kept = self.kept()
         if not kept:
-            raise self._too_slow(found)
+            raise self._too_slow(self.found)
         return min(kept, key=self._merit)
+
+    def kept(self) -> list[Planned]:
+        """What was scheduled and keeps the limits asked for."""
+        return [plan for plan in self.found if self._within_limits(plan.schedule)]
+
+    @cached_property
+    def planner(self) -> GroupPlanner:
+        return GroupPlanner(self.graph, self.target, self.options, self.progress)
 
     def _pipelines(self) -> None:
         """The best pipeline of single chips, unless groups were asked for."""
@@ -73,10 +105,12 @@ class PlanChoice:
         single = options.with_chips(min(self.chips, _PIPELINE_CHIPS))
         try:
             tiled = tile_graph(self.graph, self.target.chip)
-            planner = Planner(self.graph, self.target, tiled, single, self.progress)
-            found = planner.run()
+            beat = min((self._merit(plan)[0] for plan in self.found), default=None)
+            found = Planner(self.graph, self.target, tiled, single, self.progress, beat).run()
         except Infeasible as refusal:
             self.refusals.append(refusal)
+            return
+        if found is None:
             return
         self.found.append(Planned(self.graph, found.stages, found.schedule, found.bounds, found.certificates))
 
@@ -84,27 +118,27 @@ class PlanChoice:
         """Plans with groups, the most promising first."""
         if self.chips < 2 and self.options.groups is None:
             return
-        planner = GroupPlanner(self.graph, self.target, self.options, self.progress)
         try:
-            for candidate in planner.candidates(self._is_worth):
-                self.found.append(self._planned(candidate))
+            for candidate in self.planner.candidates(self._is_worth):
+                self.add(candidate)
         except Infeasible as refusal:
             self.refusals.append(refusal)
 
     def _is_worth(self, plan: GroupPlan, estimate: int) -> bool:
         """Whether a plan could be better than what was found. Estimates of latency count no overlap."""
+        if plan.chips == len(plan.arcs):
+            return bool(self.refusals or self.options.pins or self.options.groups)
         if not self.found:
             return True
-        if plan.chips == len(plan.arcs):
-            return False
         best = min(self._merit(found)[0] for found in self.found)
         hopeful = self.options.objective == "latency" or bool(self.graph.states)
         return estimate < (_OVERLAP * best if hopeful else best)
 
-    def _planned(self, candidate: GroupCandidate) -> Planned:
+    def add(self, candidate: GroupCandidate) -> Planned:
+        """One more plan to choose from."""
         chips = sum(len(stage.chips) for stage in candidate.stages)
         bounds = group_bounds(self.graph, self.target, chips, self.options.users)
-        return Planned(
+        planned = Planned(
             candidate.device.graph,
             candidate.stages,
             candidate.found.schedule,
@@ -112,6 +146,8 @@ class PlanChoice:
             (*candidate.certificates, certify(candidate.found, candidate.least)),
             candidate,
         )
+        self.found.append(planned)
+        return planned
 
     def _merit(self, plan: Planned) -> tuple[int, ...]:
         latency, users = plan.schedule.latency, self.options.users

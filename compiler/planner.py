@@ -21,6 +21,8 @@ _RETRIES = 6
 _FEWER_EFFORT = 64
 """How many smaller stage counts are tried, times stages: all of them up to eight stages, some beyond."""
 
+_ENDLESS = 1 << 60
+
 _MOST_CHIPS = 128
 """How many chips a refusal looks at before it says that no number fits."""
 
@@ -54,18 +56,24 @@ class Planner:
         tiled: Mapping[int, TiledOperator],
         options: Options,
         progress: Callable[[str], None] = silent,
+        beat: int | None = None,
     ) -> None:
+        """`beat`: a pace in cycles that another plan has; what cannot be below it is not scheduled."""
         self.graph, self.target, self.tiled, self.options = graph, target, tiled, options
+        self.beat = beat if beat is not None and options.objective == "throughput" else _ENDLESS
         self.progress = progress
         self.chips = options.chips or target.topology.chips
         self.search = IntervalSearch(graph, target, tiled, options.objective, options.users, progress)
 
-    def run(self) -> Planned:
+    def run(self) -> Planned | None:
+        """The best pipeline; None when none can beat what there is. Raises Infeasible."""
         check_tables(self.graph, self.target)
         built = self._problem(spare=0)
         cuts = self._cuts(built)
         if cuts is None:
             raise self._refusal(built)
+        if cuts.bound >= self.beat:
+            return None
         # What is proved, is proved for the whole SRAM; first fit may need some to spare.
         proved, spare = (built, cuts), 0
         for _ in range(_RETRIES):
@@ -94,11 +102,10 @@ class Planner:
         promising = [
             fewer
             for stages in range(len(best.stages) - 1, 0, -1)
-            if least_load(fewer := replace(built.problem, stages=stages))
-            < self.search.pace(best.found.schedule)
+            if least_load(fewer := replace(built.problem, stages=stages)) < self._bar(best)
         ]
         for fewer in promising[:: max(1, ceil(len(promising) / tried))]:
-            if least_load(fewer) >= self.search.pace(best.found.schedule):
+            if least_load(fewer) >= self._bar(best):
                 break
             found = cut_stages(fewer)
             if found is None:
@@ -108,6 +115,10 @@ class Planner:
             except OutOfSram:
                 continue
         return best
+
+    def _bar(self, best: Candidate) -> int:
+        """What a pipeline must be below to be worth a schedule."""
+        return min(self.beat, self.search.pace(best.found.schedule))
 
     def _best(self, built: GraphProblem, cuts: StageCuts) -> Candidate:
         """The best of all cuts when placed and scheduled; raises OutOfSram if none fits."""

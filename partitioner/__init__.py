@@ -4,7 +4,7 @@ from .group_placement import place_groups
 from .group_problem import GroupArc, GroupPlan, GroupProblem
 from .group_sequence import plan_sequence
 from .group_shapes import group_shapes
-from .group_stages import frontier, plan_groups, smallest_chips
+from .group_stages import frontier, plan_counts, plan_groups, smallest_chips
 from .in_order import least_load, smallest_in_order
 from .measures import stage_load
 from .placement import place_stages
@@ -34,6 +34,7 @@ __all__ = [
     "least_load",
     "place_groups",
     "place_stages",
+    "plan_counts",
     "plan_groups",
     "plan_sequence",
     "sharding_frontier",

@@ -4,7 +4,8 @@ Items stand in execution order; position p lies before item p, so n items have p
 is an arc from one position to a later one, run by a group of one of the shapes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +46,21 @@ class GroupProblem:
     states: np.ndarray | None = None
     crossing_work: np.ndarray | None = None
     allowed: np.ndarray | None = None
+
+    def on_shapes(self, chosen: Sequence[int]) -> "GroupProblem":
+        """The same with some of the shapes alone."""
+        kept = list(chosen)
+        return replace(
+            self,
+            sizes=tuple(self.sizes[shape] for shape in kept),
+            latency=self.latency[kept],
+            work=self.work[kept],
+            resident=self.resident[kept],
+            activations=self.activations[kept],
+            crossing=self.crossing[kept],
+            states=None if self.states is None else self.states[kept],
+            crossing_work=None if self.crossing_work is None else self.crossing_work[kept],
+        )
 
     @property
     def items(self) -> int:

@@ -8,7 +8,7 @@ the chips. Objectives, in the order in which ties are broken:
     chips        chips, interval, latency      (within max_latency and max_interval)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +33,15 @@ _DEPTH = 2
 def plan_groups(problem: GroupProblem) -> GroupPlan | None:
     """The best plan by the problem's objective, proved; None when nothing fits within the limits."""
     return _plan(problem, build_arcs(problem))
+
+
+def plan_counts(problem: GroupProblem, counts: Sequence[int]) -> list[GroupPlan]:
+    """The best plan on at most so many chips, for every count in turn; those that fit."""
+    arcs = build_arcs(problem)
+    plans = (
+        _plan(replace(problem, chips=chips), arcs.where(arcs.chips <= chips)) for chips in sorted(set(counts))
+    )
+    return [plan for plan in plans if plan is not None]
 
 
 def smallest_chips(problem: GroupProblem) -> int | None:
