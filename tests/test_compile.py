@@ -141,12 +141,12 @@ def test_too_few_chips_are_refused_with_the_smallest_number_that_fits() -> None:
     assert (problem.needed or 0) > (problem.available or 0) > 0
 
 
-def test_tables_that_no_chip_holds_are_named() -> None:
-    with pytest.raises(Infeasible) as refusal:
-        compiled("llama2-7b-decode", "groq-rack")
-    text = str(refusal.value)
-    assert "262.1 MB" in text
-    assert {p.code for p in refusal.value.problems} == {"tensor_too_large"}
+def test_tables_that_no_chip_holds_are_split() -> None:
+    found = compiled("llama2-7b-decode", "groq-rack", objective="latency")
+    assert found.report.ok
+    usable = found.plan.target.chip.usable_bytes
+    assert max(t.nbytes for t in found.plan.graph.tensors.values()) <= usable
+    assert 1e6 * found.plan.latency / found.plan.target.chip.clock_hz < 500
 
 
 @pytest.mark.parametrize(
