@@ -81,6 +81,7 @@ def chiplan() -> None:
 )
 @with_planning
 @with_shape
+@click.option("--pareto", is_flag=True, help="Also the frontier of chips, latency and interval.")
 @click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
 @with_json
 def compile_verb(
@@ -90,6 +91,7 @@ def compile_verb(
     sequence: int | None,
     context: int | None,
     bind: tuple[tuple[str, int], ...],
+    pareto: bool,
     output: Path | None,
     as_json: bool,
     **planning: Any,
@@ -99,6 +101,8 @@ def compile_verb(
 
     from .cli_inputs import model_file
 
+    if pareto and planning["groups"] is not None:
+        raise click.UsageError("--pareto chooses groups and --groups fixes them; keep one")
     source = model_file(model)
     target = load_target(target_name)
     output = output or Path(f"{source.stem}.chiplan")
@@ -106,12 +110,11 @@ def compile_verb(
     check_not_input(output, source)
 
     from chiplan.ir import write_plan
-    from chiplan.runtime_sim import figures
 
-    from .cli_summary import print_figures
+    from .cli_frontier import frontier_document, print_frontier
+    from .cli_summary import plan_figures, print_figures
     from .cli_tables import print_list
     from .compile import compile_model
-    from .plan_summary import precision_types
     from .quantities import size
 
     with progress(as_json) as say:
@@ -124,16 +127,19 @@ def compile_verb(
             sequence=sequence,
             context=context,
             bind=merged_bindings(bind),
+            pareto=pareto,
             progress=say,
         )
     sha256 = write_plan(compiled.plan, output)
-    measured = figures(compiled.plan, compiled.report, sha256)
-    measured["precision_types"] = list(precision_types(compiled.plan))
+    measured = plan_figures(compiled.plan, compiled.report, sha256)
+    if pareto:
+        measured["frontier"] = frontier_document(compiled.frontier, target)
     if as_json:
         print_json(measured)
     else:
         console = page()
         print_figures(console, compiled.plan, measured)
+        print_frontier(console, compiled.frontier, compiled.plan)
         print_list(console, "Assumed", compiled.plan.assumptions)
         console.print(f"wrote {output}, {size(output.stat().st_size)}, sha256 {sha256[:16]}", soft_wrap=True)
     return ExitCode.DONE
@@ -145,18 +151,15 @@ def compile_verb(
 @with_json
 def simulate_verb(plan_path: Path, numerics: str | None, as_json: bool) -> ExitCode:
     """Check PLAN cycle by cycle; exit code 1 when it has a fault."""
-    from chiplan.runtime_sim import figures
-
     from .cli_inputs import model_file, plan_of
     from .cli_simulate import examine, print_verdict
-    from .plan_summary import precision_types
+    from .cli_summary import plan_figures
 
     model = model_file(numerics) if numerics is not None else None
     plan = plan_of(plan_path)
     with progress(as_json) as say:
         report, compared = examine(plan, model, say)
-    document = figures(plan, report, file_sha256(plan_path))
-    document["precision_types"] = list(precision_types(plan))
+    document = plan_figures(plan, report, file_sha256(plan_path))
     if not as_json:
         print_verdict(page(), plan, report.faults, document)
     if model is not None:

@@ -13,10 +13,10 @@ from .cli_tables import print_table, print_text, table
 from .quantities import grouped, ranges, size
 
 INTRODUCTION = (
-    "What every operator splits over the axes of its group's mesh, and how the chips hold its result. Cycles "
-    "are the solver's estimates for one chip; the last column is what the block takes more with the next best "
-    "choice. Repeated layers are one block; one word stands for all axes; n:32 is the part of factor n that "
-    "counts 32; (4) is that many operators in a row, cycles added. A * marks what was pinned."
+    "What every operator splits over the axes of its group's mesh, and how the chips hold its result. "
+    "Cycles are the solver's estimates for one chip; the last column is what the block takes more with the "
+    "next best choice. Repeated layers are one block; one word stands for all axes; n:32 is the part of "
+    "factor n that counts 32; (4) is that many operators in a row, cycles added. A * marks what was pinned."
 )
 
 

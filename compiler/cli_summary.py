@@ -1,14 +1,22 @@
 """What `compile` and `simulate` print of a plan: the figures that it was asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
-from chiplan.ir import Plan
+from chiplan.ir import Bound, Plan
+from chiplan.runtime_sim import Report, figures
 
 from .cli_tables import print_table, table
-from .plan_summary import precision_words
-from .quantities import counted, duration, grouped, rate, share
+from .plan_summary import context_of, precision_types, precision_words, wire_types
+from .quantities import counted, duration, excess, grouped, rate
+
+
+def plan_figures(plan: Plan, report: Report, sha256: str) -> dict[str, Any]:
+    """What `compile --json` and `simulate --json` print."""
+    types = {"precision_types": list(precision_types(plan)), "wire_types": list(wire_types(plan))}
+    return figures(plan, report, sha256) | types
 
 
 def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
@@ -16,58 +24,80 @@ def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
     None where faults leave it open."""
     clock = plan.target.chip.clock_hz
     chips = sum(len(stage.chips) for stage in plan.stages)
-    state = f", {counted(plan.users, 'user')} resident" if plan.graph.states else ""
     console.print(
         f"{plan.graph.name} on {plan.target.name}: {counted(len(plan.stages), 'stage')} on "
         f"{counted(chips, 'chip')}, precision {precision_words(plan)}",
         style="bold",
     )
-    console.print(f"batch {plan.batch}, sequence {plan.sequence}{state}, objective {plan.objective}")
+    console.print(f"batch {plan.batch}, sequence {plan.sequence}{_state(plan)}, objective {plan.objective}")
+    wires = wire_types(plan)
+    if wires:
+        console.print(f"partial sums travel as {', '.join(wires)}")
     known = "unknown" if latency is None else f"{grouped(latency)} cycles, {duration(latency, clock)}"
     console.print(f"latency   {known}")
     console.print(f"interval  {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}")
     console.print("All figures are simulated and exclude transfers from and to the host.")
 
 
-def print_figures(console: Console, plan: Plan, figures: Mapping[str, object]) -> None:
+def _state(plan: Plan) -> str:
+    if not plan.graph.states:
+        return ""
+    context = context_of(plan)
+    held = f", context {grouped(context)}" if context is not None else ""
+    return f"{held}, {counted(plan.users, 'user')} resident"
+
+
+def print_figures(console: Console, plan: Plan, measured: Mapping[str, object]) -> None:
     """Headline, rates and bounds of a plan that was simulated."""
-    latency = figures["latency_cycles"]
+    latency = measured["latency_cycles"]
     latency = latency if isinstance(latency, int) else None
     print_headline(console, plan, latency)
-    for name, words in _RATES:
-        value = figures.get(name)
-        if isinstance(value, int | float):
-            console.print(f"{words} {rate(value)}")
+    for line in _rates(plan, measured):
+        console.print(line)
     console.print()
     print_bounds(console, plan, latency)
 
 
-_RATES = (
-    ("inferences_per_second", "inferences a second:"),
-    ("tokens_per_second_user", "tokens a second, one user:"),
-    ("tokens_per_second_total", "tokens a second, in total:"),
-)
+def _rates(plan: Plan, measured: Mapping[str, object]) -> Iterator[str]:
+    """Rates, each with what it holds for."""
+    context = context_of(plan)
+    holds = precision_words(plan) + (f", context {grouped(context)}" if context is not None else "")
+    for name, words, condition in (
+        ("inferences_per_second", "inferences a second:", ""),
+        ("tokens_per_second_read", "tokens read a second:", f" ({counted(plan.sequence, 'token')} a run)"),
+        ("tokens_per_second_user", "tokens a second, one user:", f" ({holds})"),
+        ("tokens_per_second_total", "tokens a second, in total:", f" ({counted(plan.users, 'user')})"),
+    ):
+        value = measured.get(name)
+        if isinstance(value, int | float):
+            yield f"{words} {rate(value)}{condition}"
 
 
 def print_bounds(console: Console, plan: Plan, latency: int | None) -> None:
-    """Each proven bound next to what was achieved, and what binds in words."""
+    """What binds each quantity: the largest of its proven bounds, next to what was achieved; then the
+    others, in words."""
     chips = sum(len(stage.chips) for stage in plan.stages)
     achieved = {"interval": int(plan.interval), "chips": chips}
     if latency is not None:
         achieved["latency"] = latency
     rows = (
         (
-            bound.quantity,
-            grouped(achieved[bound.quantity]) if bound.quantity in achieved else "-",
+            bound.quantity if first else "",
+            grouped(achieved[bound.quantity]) if first and bound.quantity in achieved else "",
             grouped(bound.value),
-            _excess(achieved.get(bound.quantity), bound.value),
+            excess(achieved.get(bound.quantity), bound.value) if first else "",
             bound.binding,
         )
-        for bound in plan.bounds
+        for bound, first in ordered_bounds(plan.bounds)
     )
     columns = ("quantity", "achieved", "bound", "above", "<what binds")
-    print_table(console, "Proven lower bounds", table(columns, rows))
+    print_table(console, "Proven lower bounds, the largest first", table(columns, rows))
 
 
-def _excess(achieved: int | None, bound: int) -> str:
-    return "-" if achieved is None or bound <= 0 else share(achieved - bound, bound)
+def ordered_bounds(bounds: Sequence[Bound]) -> Iterator[tuple[Bound, bool]]:
+    """(bound, whether it is its quantity's largest), the largest of each quantity first; of equals the one
+    that stands first in the plan."""
+    for quantity in dict.fromkeys(bound.quantity for bound in bounds):
+        mine = [bound for bound in bounds if bound.quantity == quantity]
+        for position, bound in enumerate(sorted(mine, key=lambda bound: -bound.value)):
+            yield bound, position == 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from chiplan.ir import BadInput, Cycle, Graph, InternalFault, Plan, Problem, Target
+from chiplan.ir import BadInput, Cycle, Graph, InternalFault, Plan, Problem, ShardingChoice, Target
 from chiplan.runtime_sim import Report, simulate
 
 from .canonical import build_graph
@@ -17,6 +17,7 @@ from .layer_order import layer_order
 from .options import Options, check_options, silent
 from .plan_build import build_buffers, build_stages, build_transfers
 from .plan_choice import PlanChoice, Planned
+from .plan_frontier import FrontierPoint, explore, frontier_point, mark_nondominated, trade_offs
 from .precision import apply_precision, default_precision
 from .quantised_products import fold_quantised_products
 from .rewrites import simplify_graph
@@ -25,10 +26,12 @@ from .weight_storage import arrange_weights
 
 @dataclass(frozen=True)
 class Compiled:
-    """A plan that the simulator has accepted, and the simulator's report."""
+    """A plan that the simulator has accepted, and the simulator's report. frontier: where it was asked for,
+    plans between the fewest chips and the fastest, simulated too."""
 
     plan: Plan
     report: Report
+    frontier: tuple[FrontierPoint, ...] = ()
 
 
 def compile_model(
@@ -40,10 +43,12 @@ def compile_model(
     sequence: int | None = None,
     context: int | None = None,
     bind: Mapping[str, int] | None = None,
+    pareto: bool = False,
     progress: Callable[[str], None] = silent,
     **planning: Any,
 ) -> Compiled:
-    """Compile and simulate. `planning` are the fields of `Options`.
+    """Compile and simulate. `planning` are the fields of `Options`. pareto: schedule and simulate plans
+    along the frontier of chips, latency and interval, and choose from them too.
 
     Raises BadInput, Infeasible, or InternalFault when the simulator finds a fault in the plan.
     """
@@ -53,14 +58,32 @@ def compile_model(
     imported = import_model(
         model, name=name, batch=batch, sequence=sequence, context=context, bind=bind or {}
     )
-    plan = plan_model(imported, target, options, progress)
+    prepared = prepare(imported, target, options)
+    choice = PlanChoice(prepared.graph, target, prepared.options, progress)
+    choice.search()
+    points = explore(choice) if pareto else []
+    found = choice.chosen()
+    plan = assemble(prepared, found, found.sharding())
     progress("simulating")
+    report = _simulated(plan)
+    if not pareto:
+        return Compiled(plan, report)
+    measured = []
+    for number, point in enumerate(trade_offs([found, *points], choice.kept()), 1):
+        progress(f"simulating point {number} of the frontier")
+        other = assemble(prepared, point, ())
+        measured.append(frontier_point(point, other, _simulated(other), is_chosen=point is found))
+    return Compiled(plan, report, mark_nondominated(measured))
+
+
+def _simulated(plan: Plan) -> Report:
+    """Raises InternalFault when the simulator finds a fault."""
     report = simulate(plan)
     if not report.ok:
         raise InternalFault(
             [Problem(f"fault_{f.name}", f.message, operator=f.operator) for f in report.faults[:10]]
         )
-    return Compiled(plan, report)
+    return report
 
 
 def prepare_graph(graph: Graph, precision: str, target: Target) -> Graph:
@@ -70,19 +93,35 @@ def prepare_graph(graph: Graph, precision: str, target: Target) -> Graph:
     return arrange_weights(fuse_vector_chains(graph, target.chip.vector.chained))
 
 
-def plan_model(
-    imported: ImportedModel, target: Target, options: Options, progress: Callable[[str], None] = silent
-) -> Plan:
-    """Plan an imported model without simulating it."""
+@dataclass(frozen=True)
+class Prepared:
+    """A graph to plan, and what was asked for, with the precision and the type of partial sums known."""
+
+    imported: ImportedModel
+    graph: Graph
+    target: Target
+    options: Options
+    precision: str
+
+
+def prepare(imported: ImportedModel, target: Target, options: Options) -> Prepared:
+    """The operators that are planned. Raises BadInput where there is nothing to plan."""
     graph = build_graph(imported)
     precision = options.precision or default_precision(fold_quantised_products(graph), target.chip)
     graph = prepare_graph(graph, precision, target)
     _check_plannable(graph, imported.name, options)
     if options.wire is None and precision != "model":
         options = replace(options, wire="fp16")
-    graph = layer_order(graph)
-    found = PlanChoice(graph, target, options, progress).best()
-    return _assemble(imported, target, options, precision, found)
+    return Prepared(imported, layer_order(graph), target, options, precision)
+
+
+def plan_model(
+    imported: ImportedModel, target: Target, options: Options, progress: Callable[[str], None] = silent
+) -> Plan:
+    """Plan an imported model without simulating it."""
+    prepared = prepare(imported, target, options)
+    found = PlanChoice(prepared.graph, target, prepared.options, progress).best()
+    return assemble(prepared, found, found.sharding())
 
 
 def _check_plannable(graph: Graph, name: str, options: Options) -> None:
@@ -95,10 +134,10 @@ def _check_plannable(graph: Graph, name: str, options: Options) -> None:
         raise BadInput(Problem("users_without_state", message))
 
 
-def _assemble(
-    imported: ImportedModel, target: Target, options: Options, precision: str, found: Planned
-) -> Plan:
-    graph, assumptions = found.graph, imported.assumptions
+def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice, ...]) -> Plan:
+    """What was found, written down as a plan."""
+    imported, target, options = prepared.imported, prepared.target, prepared.options
+    precision, graph, assumptions = prepared.precision, found.graph, imported.assumptions
     if options.precision is None and precision != "model":
         why = f"precision {precision}: the matrix unit has no rule for the model's own type"
         assumptions = (*assumptions, why)
@@ -123,7 +162,7 @@ def _assemble(
         certificates=found.certificates,
         assumptions=assumptions,
         options=_recorded(imported, target, options, precision),
-        sharding=found.sharding(),
+        sharding=sharding,
         tensor_names=tuple(names),
     )
 

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chiplan.ir import Bound, ChipId, Link, LinkId, Plan, Role, Stage, Unit, tile_timing
+from chiplan.ir import (
+    Bound,
+    ChipId,
+    Link,
+    LinkId,
+    Operator,
+    Plan,
+    Reducer,
+    Result,
+    Role,
+    Stage,
+    Unit,
+    tile_timing,
+)
 
 UNITS = tuple(Unit)
 
@@ -83,6 +96,32 @@ def precision_types(plan: Plan) -> tuple[str, ...]:
     graph = plan.graph
     streamed = (o.operands[0].tensor for o in graph.operators if o.unit is Unit.MATRIX)
     return tuple(sorted({graph.tensors[name].dtype.value for name in streamed}))
+
+
+def wire_types(plan: Plan) -> tuple[str, ...]:
+    """The types in which partial sums travel between the chips of a group, sorted; empty where none do."""
+    graph = plan.graph
+    sent = {exchange.source for exchange in plan.graph.exchanges}
+    partial = (
+        result.tensor
+        for operator in graph.operators
+        for result in operator.results
+        if _sums(operator, result)
+    )
+    return tuple(sorted({graph.tensors[name].dtype.value for name in partial if name in sent}))
+
+
+def _sums(operator: Operator, result: Result) -> bool:
+    """Whether a result on one chip is a part of a sum: a factor that the chips split is summed over, or
+    selects rows of which others have zeros."""
+    split = (operator.factors[part.factor] for part in operator.splits if part.factor not in result.axes)
+    return any(factor.gathered or factor.reducer is Reducer.SUM for factor in split)
+
+
+def context_of(plan: Plan) -> int | None:
+    """Cached tokens and new ones together; None for a model without state."""
+    context = dict(plan.options).get("context")
+    return int(context) if context and plan.graph.states else None
 
 
 def precision_words(plan: Plan) -> str:

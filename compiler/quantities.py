@@ -24,6 +24,13 @@ def share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole > 0 else "-"
 
 
+def excess(achieved: int | None, bound: int) -> str:
+    """By how much `achieved` is above its bound: per cent, or how many times it from elevenfold on."""
+    if achieved is None or bound <= 0:
+        return "-"
+    return share(achieved - bound, bound) if achieved <= 11 * bound else f"{achieved / bound:.0f}x"
+
+
 def duration(cycles: int, clock_hz: int) -> str:
     """Cycles as microseconds of the chip's clock."""
     return f"{1e6 * cycles / clock_hz:,.1f} us"

@@ -11,24 +11,30 @@ from .simulator import Report
 def figures(plan: Plan, report: Report, sha256: str | None = None) -> dict[str, Any]:
     """The fields that `compile --json` and `simulate --json` print. `sha256` is that of the file.
 
-    Without state, inferences a second = batch / interval. With state, tokens a second of one user =
-    sequence / latency, and of all = sequence x min(batch / interval, users x batch / latency).
+    Without state, inferences a second = batch / interval, and tokens read a second = sequence times that,
+    where a run has several. With state, tokens a second of one user = sequence / latency, and of all =
+    sequence x min(batch / interval, users x batch / latency); they hold for `context` cached tokens and
+    new ones together.
     """
     # What is promised: a measured latency may be shorter, but outputs are handed over at the stated one.
     latency = None if report.latency is None else max(int(report.latency), int(plan.latency))
     clock = plan.target.chip.clock_hz
     has_state = bool(plan.graph.states)
     rates = _token_rates(plan, latency) if has_state and latency else (None, None)
+    runs = None if has_state else plan.batch * clock / max(1, plan.interval)
+    context = dict(plan.options).get("context")
     return {
         "ok": report.ok,
         "faults": [asdict(fault) for fault in report.faults],
         "latency_cycles": latency,
         "latency_us": None if latency is None else latency / clock * 1e6,
         "interval_cycles": int(plan.interval),
-        "inferences_per_second": None if has_state else plan.batch * clock / max(1, plan.interval),
+        "inferences_per_second": runs,
+        "tokens_per_second_read": None if runs is None or plan.sequence == 1 else runs * plan.sequence,
         "tokens_per_second_user": rates[0],
         "tokens_per_second_total": rates[1],
         "precision": plan.precision,
+        "context": int(context) if has_state and context else None,
         "latency_includes_host": False,
         "chips": len({chip for stage in plan.stages for chip in stage.chips}),
         "stages": len(plan.stages),
