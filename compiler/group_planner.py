@@ -47,6 +47,9 @@ _MOST_OF_A_GROUP = 32
 """Beyond so many chips weight blocks are padded more than they are divided, and exchanges take longer than
 what is saved; --groups asks for larger ones."""
 
+OVERLAP = 1.5
+"""Estimates of latency count no overlap: a plan may be so many times faster than its own."""
+
 _RETRIES = 4
 
 _MOST_POSITIONS = 80
@@ -187,7 +190,7 @@ class GroupPlanner:
             capacity=int(self.target.chip.usable_bytes) - spare,
             chips=chips,
             objective=self.options.objective,
-            max_latency=self._cycles(self.options.max_latency),
+            max_latency=self._cycles(self.options.max_latency, OVERLAP),
             max_interval=self._cycles(self.options.max_interval),
             users=self.options.users,
             states=_prefix([shape.states[columns] for shape in shapes]),
@@ -195,10 +198,10 @@ class GroupPlanner:
             allowed=self.allowed,
         )
 
-    def _cycles(self, microseconds: float | None) -> int | None:
+    def _cycles(self, microseconds: float | None, slack: float = 1.0) -> int | None:
         if microseconds is None:
             return None
-        return int(microseconds * self.target.chip.clock_hz / 1e6)
+        return int(slack * microseconds * self.target.chip.clock_hz / 1e6)
 
     def candidates(self, worth: Callable[[GroupPlan, int], bool]) -> Iterator[GroupCandidate]:
         """Scheduled plans, the most promising first. `worth` says of a plan and of its estimate of what the

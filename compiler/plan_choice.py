@@ -8,15 +8,12 @@ from chiplan.ir import Bound, Certificate, Graph, Infeasible, Problem, ShardingC
 from chiplan.partitioner import GroupPlan
 
 from .group_bounds import group_bounds
-from .group_planner import GroupCandidate, GroupPlanner
+from .group_planner import OVERLAP, GroupCandidate, GroupPlanner
 from .interval_search import certify, pace
 from .options import Options
 from .planner import Planner
 from .scheduling import Schedule, StageWork
 from .tile_choice import tile_graph
-
-_OVERLAP = 1.5
-"""A plan whose latency is estimated to be so many times the best one's is not scheduled."""
 
 _NEVER = 1 << 60
 
@@ -67,7 +64,7 @@ class PlanChoice:
         ways = [self._pipelines, self._groups]
         for way in ways[::-1] if together < alone else ways:
             latency = self.options.objective == "latency"
-            if latency and way == self._pipelines and self.found and _OVERLAP * together < alone:
+            if latency and way == self._pipelines and self.found and OVERLAP * together < alone:
                 continue
             way()
 
@@ -132,7 +129,7 @@ class PlanChoice:
             return True
         best = min(self._merit(found)[0] for found in self.found)
         hopeful = self.options.objective == "latency" or bool(self.graph.states)
-        return estimate < (_OVERLAP * best if hopeful else best)
+        return estimate < (OVERLAP * best if hopeful else best)
 
     def add(self, candidate: GroupCandidate) -> Planned:
         """One more plan to choose from."""
@@ -181,8 +178,9 @@ class PlanChoice:
         return Infeasible(Problem("limits_not_met", message))
 
     def _refusal(self) -> Infeasible:
-        """Why nothing fits: the refusal that names the fewest chips that would do."""
-        return min(self.refusals, key=_smallest)
+        """Why nothing fits: what groups say, which can do all that single chips can, unless single chips
+        know of a smaller count."""
+        return min(reversed(self.refusals), key=_smallest)
 
 
 def _smallest(refusal: Infeasible) -> int:
