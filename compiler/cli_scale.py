@@ -189,16 +189,14 @@ def _baseline_words(scaling: Scaling) -> str:
 
 
 def _end_words(scaling: Scaling) -> str:
+    linear = f"Linear (efficiency {share(LINEAR, 1)} or more)"
     standings = [(point, scaling.standing(point)) for point in scaling.points]
     below = next(((p, s) for p, s in standings if s and s.efficiency < LINEAR), None)
     if below is None:
         last = scaling.points[-1].allowed
-        return f"Linear (efficiency {share(LINEAR, 1)} or more) up to {counted(last, 'chip')}, the largest count."
+        return f"{linear} up to {counted(last, 'chip')}, the largest count."
     point, standing = below
-    return (
-        f"Linear (efficiency {share(LINEAR, 1)} or more) up to {counted(_linear_up_to(scaling) or 0, 'chip')}. At "
-        f"{point.allowed:,} it is {share(standing.efficiency, 1)}; {_most_lost(standing)}"
-    )
+    return f"{linear} up to {counted(_linear_up_to(scaling) or 0, 'chip')}. At {point.allowed:,} it is {share(standing.efficiency, 1)}; {_most_lost(standing)}"
 
 
 def _most_lost(standing: Standing) -> str:

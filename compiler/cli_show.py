@@ -1,7 +1,8 @@
 """`chiplan show`: a plan as a page of tables, or as one object."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 
@@ -9,15 +10,18 @@ from chiplan.ir import Plan, Unit
 
 from .cli_summary import print_bounds, print_headline
 from .cli_tables import print_list, print_table, table
+from .plan_folding import Run, fold_edges, fold_stages
 from .plan_summary import (
     EdgeSummary,
     LinkSummary,
     StageSummary,
+    context_of,
     precision_types,
     recomputed_values,
     summarise_edges,
     summarise_links,
     summarise_stages,
+    wire_types,
 )
 from .quantities import grouped, ranges, share, size
 
@@ -26,10 +30,11 @@ LINKS_SHOWN = 10
 
 def print_plan(console: Console, plan: Plan) -> None:
     """Everything that the plan says, in tables that fit 80 columns at usual sizes."""
-    stages = summarise_stages(plan)
+    stages = fold_stages(summarise_stages(plan))
     print_headline(console, plan, plan.latency)
     console.print()
-    _print_stages(console, plan, stages)
+    _print_stages(console, stages)
+    _print_memory(console, plan, stages)
     _print_units(console, plan, stages)
     _print_edges(console, plan)
     _print_links(console, plan)
@@ -39,50 +44,100 @@ def print_plan(console: Console, plan: Plan) -> None:
     print_list(console, "Recomputed where carrying would cost more", tuple(_recomputed_lines(plan)))
 
 
-def _print_stages(console: Console, plan: Plan, stages: tuple[StageSummary, ...]) -> None:
+def _print_stages(console: Console, stages: Sequence[Run[StageSummary]]) -> None:
     rows = (
         (
-            str(stage.index),
-            ranges(stage.chips),
-            grouped(stage.operators),
-            size(stage.weight_bytes),
-            size(stage.sram_bytes),
-            share(stage.sram_bytes, plan.target.chip.usable_bytes),
-            f"{stage.first_node} .. {stage.last_node}",
+            _span(run[0].index, run[-1].index),
+            ranges([int(chip) for stage in run for chip in stage.chips]),
+            mesh_words(run[0].mesh),
+            grouped(run[0].operators),
+            f"{run[0].first_node} .. {run[-1].last_node}",
         )
-        for stage in stages
+        for run in stages
     )
-    title = f"Stages ({size(plan.target.chip.usable_bytes)} of SRAM usable on a chip)"
-    columns = ("stage", "chips", "ops", "weights", "SRAM", "use", "<ONNX nodes, first .. last")
-    print_table(console, title, table(columns, rows, words=0))
+    columns = ("stage", "chips", "mesh", "operators", "<ONNX nodes, first .. last")
+    print_table(console, f"Stages{_each(stages)}", table(columns, rows, words=0))
 
 
-def _print_units(console: Console, plan: Plan, stages: tuple[StageSummary, ...]) -> None:
+def _print_memory(console: Console, plan: Plan, stages: Sequence[Run[StageSummary]]) -> None:
+    usable = plan.target.chip.usable_bytes
+    rows = (
+        (
+            _span(run[0].index, run[-1].index),
+            size(run[0].weight_bytes),
+            size(run[0].state_bytes),
+            size(run[0].sram_bytes),
+            share(run[0].sram_bytes, usable),
+        )
+        for run in stages
+    )
+    columns = ("stage", "weights", "states", "all buffers", "use")
+    print_table(console, f"SRAM of a chip, {size(usable)} usable", table(columns, rows, words=0))
+
+
+def _each(runs: Sequence[Run[Any]]) -> str:
+    """What a title adds where lines stand for several that are alike."""
+    return (
+        " (equal neighbours are one line, figures those of each)" if any(len(run) > 1 for run in runs) else ""
+    )
+
+
+def mesh_words(mesh: Sequence[int]) -> str:
+    """(2, 8) -> 2x8."""
+    return "x".join(map(str, mesh))
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _print_units(console: Console, plan: Plan, stages: Sequence[Run[StageSummary]]) -> None:
     columns = ("stage", *(name for unit in Unit for name in (unit.value, "")))
-    made = table(columns, (_unit_row(plan, stage) for stage in stages), words=0)
+    made = table(columns, (_unit_row(plan, run) for run in stages), words=0)
     print_table(console, "Busiest instance of each unit: cycles a run, share of the interval", made)
 
 
-def _unit_row(plan: Plan, stage: StageSummary) -> tuple[str, ...]:
-    cells = [str(stage.index)]
+def _unit_row(plan: Plan, run: Run[StageSummary]) -> tuple[str, ...]:
+    cells = [_span(run[0].index, run[-1].index)]
     for unit in Unit:
-        cells += [grouped(stage.busy[unit]), share(stage.busy[unit], plan.interval)]
+        cells += [grouped(run[0].busy[unit]), share(run[0].busy[unit], plan.interval)]
     return tuple(cells)
 
 
 def _print_edges(console: Console, plan: Plan) -> None:
-    columns = ("from", "to", "bytes", "transfers", "links", "routes", "hops", "cycles", "use")
     edges = summarise_edges(plan)
-    for title, inside in (("Between stages", False), ("Inside the groups of stages", True)):
-        chosen = [edge for edge in edges if (edge.source == edge.destination) is inside]
-        made = table(columns, (_edge_row(plan, edge) for edge in chosen), words=0)
-        print_table(console, f"{title} (cycles and use of the busiest link)", made)
+    between = fold_edges([edge for edge in edges if edge.source != edge.destination])
+    columns = ("from", "to", "bytes", "transfers", "links", "hops", "cycles", "use")
+    made = table(columns, (_between_row(plan, run) for run in between), words=0)
+    print_table(console, "Between stages (cycles and use of the busiest link)", made)
+    inside = fold_edges([edge for edge in edges if edge.source == edge.destination])
+    columns = ("stage", "<exchanges", "bytes", "transfers", "links", "hops", "cycles", "use")
+    made = table(columns, (_inside_row(plan, run) for run in inside), words=0)
+    print_table(console, "Inside the groups of stages (cycles and use of the busiest link)", made)
 
 
-def _edge_row(plan: Plan, edge: EdgeSummary) -> tuple[str, ...]:
-    counts = (edge.transfers, edge.links, edge.routes, edge.hops, edge.cycles)
-    ends = (str(edge.source), str(edge.destination))
-    return (*ends, size(edge.nbytes), *map(grouped, counts), share(edge.cycles, plan.interval))
+def _between_row(plan: Plan, run: Run[EdgeSummary]) -> tuple[str, ...]:
+    first, last = run[0], run[-1]
+    ends = _span(first.source, last.source), _span(first.destination, last.destination)
+    return (*ends, *_edge_cells(plan, run))
+
+
+def _inside_row(plan: Plan, run: Run[EdgeSummary]) -> tuple[str, ...]:
+    kinds = ", ".join(f"{grouped(count)} {kind}" for kind, count in run[0].exchanges)
+    return (_span(run[0].source, run[-1].source), kinds, *_edge_cells(plan, run))
+
+
+def _edge_cells(plan: Plan, run: Run[EdgeSummary]) -> tuple[str, ...]:
+    """Bytes and counts; the least and the most where edges of a run differ."""
+    columns = zip(*((e.transfers, e.links, e.hops, e.cycles) for e in run), strict=True)
+    counts = [_least_and_most(values) for values in columns]
+    most = max(edge.cycles for edge in run)
+    return (size(run[0].nbytes), *counts, share(most, plan.interval))
+
+
+def _least_and_most(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return grouped(low) if low == high else f"{grouped(low)}-{grouped(high)}"
 
 
 def _print_links(console: Console, plan: Plan) -> None:
@@ -105,7 +160,7 @@ def _print_certificates(console: Console, plan: Plan) -> None:
             proof.status,
             grouped(proof.objective),
             grouped(proof.bound),
-            f"{100 * proof.gap:.2f} %",
+            f"{100 * proof.gap:.2f} %" if proof.gap <= 10 else f"{1 + proof.gap:.0f}x",
             f"{proof.deterministic_time:.3f}",
         )
         for proof in plan.certificates
@@ -128,9 +183,11 @@ def plan_document(plan: Plan, sha256: str) -> dict[str, object]:
         "target": plan.target.name,
         "precision": plan.precision,
         "precision_types": list(precision_types(plan)),
+        "wire_types": list(wire_types(plan)),
         "objective": plan.objective,
         "batch": plan.batch,
         "sequence": plan.sequence,
+        "context": context_of(plan),
         "users": plan.users,
         "chips": sum(len(stage.chips) for stage in plan.stages),
         "stages": len(plan.stages),

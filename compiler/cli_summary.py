@@ -8,7 +8,7 @@ from rich.console import Console
 from chiplan.ir import Bound, Plan
 from chiplan.runtime_sim import Report, figures
 
-from .cli_tables import print_table, table
+from .cli_tables import print_table, print_text, table
 from .plan_summary import context_of, precision_types, precision_words, wire_types
 from .quantities import counted, duration, excess, grouped, rate
 
@@ -24,7 +24,8 @@ def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
     None where faults leave it open."""
     clock = plan.target.chip.clock_hz
     chips = sum(len(stage.chips) for stage in plan.stages)
-    console.print(
+    print_text(
+        console,
         f"{plan.graph.name} on {plan.target.name}: {counted(len(plan.stages), 'stage')} on "
         f"{counted(chips, 'chip')}, precision {precision_words(plan)}",
         style="bold",

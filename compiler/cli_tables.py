@@ -44,10 +44,10 @@ def print_table(console: Console, title: str, made: Table) -> None:
     console.print()
 
 
-def print_text(console: Console, words: str, first: str = "", rest: str = "") -> None:
+def print_text(console: Console, words: str, first: str = "", rest: str = "", style: str = "") -> None:
     """A sentence, broken at words; `first` begins its first line and `rest` the others."""
     wrapped = fill(words, console.width, initial_indent=first, subsequent_indent=rest)
-    console.print(wrapped, soft_wrap=True)
+    console.print(wrapped, soft_wrap=True, style=style)
 
 
 def print_list(console: Console, title: str, lines: Sequence[str]) -> None:

@@ -3,6 +3,8 @@
 Every figure here is a count of what the plan states; the simulator says whether it is true.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy as np
 from chiplan.ir import (
     Bound,
     ChipId,
+    Exchange,
+    ExchangeKind,
     Link,
     LinkId,
     Operator,
@@ -29,11 +33,13 @@ UNITS = tuple(Unit)
 class StageSummary:
     """One stage. `busy[unit]` is the cycles that the busiest instance is held by one micro-batch.
 
-    `sram_bytes` is the address space that its fullest chip's buffers cover, all copies counted.
+    first_node, last_node: ONNX nodes of which no other stage has a part, where there are such.
+    sram_bytes: the address space that its fullest chip's buffers cover, all copies counted.
     """
 
     index: int
     chips: tuple[ChipId, ...]
+    mesh: tuple[int, ...]
     first_node: str
     last_node: str
     operators: int
@@ -47,12 +53,14 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class EdgeSummary:
-    """All that one stage sends another in one micro-batch. `cycles` is the busiest link's share;
-    [start, end) spans the first flit's entry and the last one's arrival."""
+    """All that one stage sends another, or the chips of one stage each other, in one micro-batch. cycles: the
+    busiest link's share; [start, end) spans the first flit's entry and the last one's arrival. exchanges:
+    (kind, how many) of the graph's exchanges that it carries out."""
 
     source: int
     destination: int
     tensors: tuple[str, ...]
+    exchanges: tuple[tuple[str, int], ...]
     nbytes: int
     transfers: int
     routes: int
@@ -180,28 +188,37 @@ def _role_bytes(plan: Plan, chip: ChipId, role: Role) -> int:
     return int((plan.buffers.nbytes[mine] * plan.buffers.copies[mine]).sum())
 
 
-def summarise_stage(plan: Plan, index: int) -> StageSummary:
-    """Counts of stage `index`; of a group of chips, the fullest one's memory."""
+def _own_nodes(plan: Plan) -> list[list[str]]:
+    """Of every stage, the nodes that are its own: what all need (masks, tables) is computed in many."""
+    names = [[node_name(plan, index) for index in stage.program.operators] for stage in plan.stages]
+    stages = Counter(name for inside in names for name in set(inside))
+    own = ([name for name in inside if stages[name] == 1] for inside in names)
+    return [found or inside or [""] for found, inside in zip(own, names, strict=True)]
+
+
+def _summarise_stage(plan: Plan, index: int, nodes: Sequence[str]) -> StageSummary:
+    """Counts of stage `index`; all chips of a group hold the same."""
     stage = plan.stages[index]
-    operators = stage.program.operators
+    operators, first = stage.program.operators, stage.chips[0]
     return StageSummary(
         index=index,
         chips=stage.chips,
-        first_node=node_name(plan, operators[0]) if operators else "",
-        last_node=node_name(plan, operators[-1]) if operators else "",
+        mesh=stage.mesh,
+        first_node=nodes[0],
+        last_node=nodes[-1],
         operators=len(operators),
         recomputed=len(stage.recomputed),
         tiles=len(stage.program.tiles.start),
         busy=busy_cycles(plan, stage),
-        sram_bytes=max(sram_bytes(plan, chip) for chip in stage.chips),
-        weight_bytes=max(_role_bytes(plan, chip, Role.WEIGHT) for chip in stage.chips),
-        state_bytes=max(_role_bytes(plan, chip, Role.STATE) for chip in stage.chips),
+        sram_bytes=sram_bytes(plan, first),
+        weight_bytes=_role_bytes(plan, first, Role.WEIGHT),
+        state_bytes=_role_bytes(plan, first, Role.STATE),
     )
 
 
 def summarise_stages(plan: Plan) -> tuple[StageSummary, ...]:
     """One summary a stage, in pipeline order."""
-    return tuple(summarise_stage(plan, index) for index in range(len(plan.stages)))
+    return tuple(_summarise_stage(plan, index, nodes) for index, nodes in enumerate(_own_nodes(plan)))
 
 
 def _stage_of_chip(plan: Plan) -> np.ndarray:
@@ -247,6 +264,7 @@ def _summarise_edge(
         source=stages[0],
         destination=stages[1],
         tensors=tuple(plan.tensor_names[name] for name in np.unique(tensor)),
+        exchanges=_exchanges(plan, chosen) if stages[0] == stages[1] else (),
         nbytes=int(((transfers.last - transfers.first)[chosen] * itemsizes[tensor]).sum()),
         transfers=len(chosen),
         routes=_distinct_routes(plan, hops) if len(hops) else 0,
@@ -256,6 +274,21 @@ def _summarise_edge(
         start=int(transfers.start[chosen].min()),
         end=int(plan.hops.end[hops].max()) + plan.target.link.hop_latency if len(hops) else 0,
     )
+
+
+def _exchanges(plan: Plan, chosen: np.ndarray) -> tuple[tuple[str, int], ...]:
+    """Exchanges that the transfers `chosen` (positions) carry out, by kind."""
+    moved = np.unique(np.stack([plan.transfers.tensor[chosen], plan.transfers.into[chosen]], axis=1), axis=0)
+    names = plan.tensor_names
+    pairs = {(names[source], names[target]) for source, target in moved.tolist()}
+    kinds = Counter(e.kind.value for e in plan.graph.exchanges if _pair(e) in pairs)
+    return tuple(sorted(kinds.items()))
+
+
+def _pair(exchange: Exchange) -> tuple[str, str]:
+    """(tensor that leaves, tensor that is written) of an exchange's transfers."""
+    gathers = exchange.kind is ExchangeKind.GATHER
+    return (exchange.target if gathers else exchange.source), exchange.target
 
 
 def summarise_links(plan: Plan) -> tuple[LinkSummary, ...]:
