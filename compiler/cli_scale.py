@@ -196,7 +196,10 @@ def _end_words(scaling: Scaling) -> str:
         last = scaling.points[-1].allowed
         return f"{linear} up to {counted(last, 'chip')}, the largest count."
     point, standing = below
-    return f"{linear} up to {counted(_linear_up_to(scaling) or 0, 'chip')}. At {point.allowed:,} it is {share(standing.efficiency, 1)}; {_most_lost(standing)}"
+    last = _linear_up_to(scaling) or 0
+    efficiency = share(standing.efficiency, 1)
+    words = f"{linear} up to {counted(last, 'chip')}. At {point.allowed:,} it is {efficiency}"
+    return f"{words}; {_most_lost(standing)}"
 
 
 def _most_lost(standing: Standing) -> str:
