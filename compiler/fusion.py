@@ -13,13 +13,16 @@ from .graph_edit import kept_tensors, readers_of, sorted_graph
 
 @dataclass
 class _Group:
-    """Operators that become one pass. `ancestors` is a bit set of the groups that must run before."""
+    """Operators that become one pass. `ancestors` is a bit set of the groups that must run before,
+    `followers` are groups that read what it makes. `written`: the results of its members, by tensor."""
 
-    members: list[Operator]
     extents: tuple[int, ...]
-    instructions: int
-    ancestors: int
-    writes: set[str] = field(default_factory=set)
+    takes_more: bool
+    members: list[Operator] = field(default_factory=list)
+    instructions: int = 0
+    ancestors: int = 0
+    followers: set[int] = field(default_factory=set)
+    written: dict[str, Result] = field(default_factory=dict)
 
 
 _UNFUSED = frozenset({"TopKValues", "TopKIndices", "CumSum", "ArgMax", "ArgMin"})
@@ -36,7 +39,7 @@ def fuse_vector_chains(graph: Graph, chained: int) -> Graph:
         host = _host(operator, before, sorted(beside.union(before)), groups, chained)
         if host is None:
             host = len(groups)
-            groups.append(_Group([], _extents(operator), 0, 0))
+            groups.append(_Group(_extents(operator), _fusible(operator)))
         _join(groups, host, operator, before)
         for result in operator.results:
             writers = group_of.setdefault(result.tensor, [])
@@ -45,8 +48,8 @@ def fuse_vector_chains(graph: Graph, chained: int) -> Graph:
         for operand in operator.operands:
             if graph.tensors[operand.tensor].role is Role.VALUE:
                 readers_in.setdefault(operand, []).append(host)
-    readers = readers_of(graph.operators)
-    fused = [_fused(group, graph, readers) for group in groups]
+    readers, kept = readers_of(graph.operators), kept_tensors(graph)
+    fused = [_fused(group, graph, readers, kept) for group in groups]
     return sorted_graph(graph, fused)
 
 
@@ -61,17 +64,17 @@ def _host(
     made one of its operands, or read one as it does."""
     if not _fusible(operator):
         return None
+    extents = _extents(operator)
     for host in reversed(candidates):
         group = groups[host]
-        if not _fusible(group.members[0]) or group.instructions + len(operator.body) > chained:
+        if not group.takes_more or group.instructions + len(operator.body) > chained:
             continue
         if (
-            group.extents != _extents(operator)
-            or not _aligned(operator, group)
-            or not _reducers_agree(operator, group)
+            group.extents == extents
+            and _aligned(operator, group)
+            and _reducers_agree(operator, group)
+            and all(not groups[other].ancestors >> host & 1 for other in before if other != host)
         ):
-            continue
-        if all(not groups[other].ancestors >> host & 1 for other in before if other != host):
             return host
     return None
 
@@ -87,7 +90,7 @@ def _fusible(operator: Operator) -> bool:
 def _aligned(operator: Operator, group: _Group) -> bool:
     """Every value that the group hands over is read element by element: iteration f reads what
     iteration f wrote, and the group did not reduce it."""
-    written = {result.tensor: result for member in group.members for result in member.results}
+    written = group.written
     return all(
         not operand.view
         and operand.axes == written[operand.tensor].axes
@@ -115,21 +118,24 @@ def _join(groups: list[_Group], host: int, operator: Operator, before: list[int]
     group = groups[host]
     group.members.append(operator)
     group.instructions += len(operator.body)
-    gained = group.ancestors
+    group.written |= {result.tensor: result for result in operator.results}
+    gained = 0
     for other in before:
         if other != host:
             gained |= groups[other].ancestors | 1 << other
-    if gained != group.ancestors:
-        group.ancestors = gained
-        for later in groups:
-            if later.ancestors >> host & 1:
-                later.ancestors |= gained
+            groups[other].followers.add(host)
+    waiting = [host]
+    while waiting:
+        later = groups[waiting.pop()]
+        if gained & ~later.ancestors:
+            later.ancestors |= gained
+            waiting += later.followers
 
 
-def _fused(group: _Group, graph: Graph, readers: dict[str, list[int]]) -> Operator:
+def _fused(group: _Group, graph: Graph, readers: dict[str, list[int]], kept: set[str]) -> Operator:
     if len(group.members) == 1:
         return group.members[0]
-    operands, results, body = _merged_body(group.members, _visible(group, graph, readers))
+    operands, results, body = _merged_body(group.members, _visible(group, graph, readers, kept))
     nodes = dict.fromkeys(node for member in group.members for node in member.nodes)
     name, factors = group.members[-1].name, _merged_factors(group.members)
     return Operator(name, Unit.VECTOR, factors, operands, results, body, tuple(nodes))
@@ -140,14 +146,12 @@ def _merged_factors(members: list[Operator]) -> tuple[Factor, ...]:
     return tuple(replace(c[0], reducer=next((f.reducer for f in c if f.reducer), None)) for c in columns)
 
 
-def _visible(group: _Group, graph: Graph, readers: dict[str, list[int]]) -> set[str]:
+def _visible(group: _Group, graph: Graph, readers: dict[str, list[int]], kept: set[str]) -> set[str]:
     """Tensors of the group that somebody outside reads."""
     inside = {member.name for member in group.members}
-    kept = kept_tensors(graph)
-    written = {result.tensor for member in group.members for result in member.results}
     return {
         name
-        for name in written
+        for name in group.written
         if name in kept or any(graph.operators[r].name not in inside for r in readers.get(name, ()))
     }
 

@@ -1,6 +1,6 @@
 """What every graph pass needs: who writes and reads a tensor, dead code, a stable topological order."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 
@@ -34,6 +34,25 @@ def sorted_graph(graph: Graph, operators: list[Operator], tensors: dict[str, Ten
     """The graph with these operators in a stable topological order, without dead ones and tensors."""
     live = _live(graph, operators)
     operators = [operator for operator, keep in zip(operators, live, strict=True) if keep]
+    if not _in_order(operators):
+        operators = _ordered(operators)
+    return replace(
+        graph, operators=tuple(operators), tensors=_used_tensors(graph, operators, tensors or graph.tensors)
+    )
+
+
+def _in_order(operators: Sequence[Operator]) -> bool:
+    """Whether nothing is read before it is written, but by its writer."""
+    last = {result.tensor: index for index, operator in enumerate(operators) for result in operator.results}
+    return all(
+        last.get(operand.tensor, -1) <= index
+        for index, operator in enumerate(operators)
+        for operand in operator.operands
+    )
+
+
+def _ordered(operators: Sequence[Operator]) -> list[Operator]:
+    """Each behind all writers of what it reads, as near to the order given as that allows."""
     writers = writers_of(operators)
     waiting = [
         {w for operand in operator.operands for w in writers.get(operand.tensor, ()) if w != index}
@@ -57,9 +76,7 @@ def sorted_graph(graph: Graph, operators: list[Operator], tensors: dict[str, Ten
     if len(ordered) != len(operators):
         stuck = [operators[i].name for i, count in enumerate(counts) if count]
         raise ValueError(f"operators wait for each other: {', '.join(stuck[:5])}")
-    return replace(
-        graph, operators=tuple(ordered), tensors=_used_tensors(graph, ordered, tensors or graph.tensors)
-    )
+    return ordered
 
 
 def _live(graph: Graph, operators: list[Operator]) -> list[bool]:
@@ -76,6 +93,6 @@ def _live(graph: Graph, operators: list[Operator]) -> list[bool]:
 
 def _used_tensors(graph: Graph, operators: list[Operator], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     used = kept_tensors(graph) | set(graph.inputs)
-    for operator in operators:
-        used |= {operand.tensor for operand in operator.operands} | {r.tensor for r in operator.results}
+    used.update(operand.tensor for operator in operators for operand in operator.operands)
+    used.update(result.tensor for operator in operators for result in operator.results)
     return {name: tensor for name, tensor in tensors.items() if name in used}
