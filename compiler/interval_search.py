@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from math import ceil
 
 from chiplan.ir import Certificate, ExchangeKind, Graph, Target, mesh_ways
 
 from .addresses import OutOfSram
+from .issue_order import issue_order
 from .link_patterns import LinkPatterns
 from .modulo import NoRoom
 from .plan_build import build_buffers
@@ -52,6 +54,7 @@ _EFFORT = 400_000
 _OPERATOR_EFFORT = 20
 _FEWEST_TRIES = 3
 _GROUP_PACKINGS = (Packing(pauses=True),)
+_SPARING_PACKING = Packing(pauses=True, thrift=1)
 _THRIFTY_PACKING = Packing(pauses=True, thrift=4)
 _LAST_PACKINGS = (_TIGHT_PACKING, _THRIFTY_PACKING)
 """What is tried where nothing else closes."""
@@ -86,6 +89,7 @@ class IntervalSearch:
         self.waiting = False
         self._packings = (*_PACKINGS, _TIGHT_PACKING)
         self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
+        self._order = cache(lambda operators: issue_order(graph, tiled, operators))
 
     def run(self, stages: Sequence[StageWork]) -> Found:
         """The best schedule of all intervals worth trying. Where none fits into the SRAM of a single
@@ -170,8 +174,9 @@ class IntervalSearch:
     def _alone(self, stages: Sequence[StageWork]) -> Schedule:
         """The schedule of a micro-batch that has the chips to itself, at the shortest interval at which
         it still has."""
-        schedule = self._at(stages, _ENDLESS, _GROUP_PACKINGS[0])
-        return replace(schedule, interval=schedule.span)
+        packings = _GROUP_PACKINGS if self.graph.states else (*_GROUP_PACKINGS, _SPARING_PACKING)
+        schedules = (self._at(stages, _ENDLESS, packing) for packing in packings)
+        return min((replace(done, interval=done.span) for done in schedules), key=self.merit)
 
     def _try(
         self, stages: Sequence[StageWork], interval: int, refusals: dict[int, NoRoom | OutOfSram]
@@ -248,8 +253,18 @@ class IntervalSearch:
         if self.waiting:
             operators = {stage.first_chip: stage.operators for stage in stages}
             room = SramRoom(self.graph, operators, self.target.chip, self.users)
+        order = self._order(tuple(stage.operators for stage in stages)) if packing.pauses else None
         return Scheduler(
-            self.graph, self.target, stages, self.tiled, interval, self.patterns, packing, self.users, room
+            self.graph,
+            self.target,
+            stages,
+            self.tiled,
+            interval,
+            self.patterns,
+            packing,
+            self.users,
+            room,
+            order=order,
         ).run()
 
     def least(self, stages: Sequence[StageWork]) -> int:

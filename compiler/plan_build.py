@@ -20,7 +20,8 @@ from chiplan.ir import (
 
 from .addresses import BufferNeed, assign_addresses, rotation_copies
 from .movements import Movement
-from .scheduling import Schedule, ScheduledOperator, StageWork
+from .scheduled_tiles import ScheduledOperator
+from .scheduling import Schedule, StageWork
 
 _UNIT_NUMBER = {unit: number for number, unit in enumerate(Unit)}
 

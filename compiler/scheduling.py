@@ -14,10 +14,7 @@ from chiplan.ir import (
     Exchange,
     Graph,
     Operand,
-    Operator,
-    Result,
     Role,
-    Shape,
     Target,
     Unit,
     mesh_ways,
@@ -25,10 +22,12 @@ from chiplan.ir import (
 
 from .exchanges import exchange_by_pattern, reads_own_piece, run_exchange
 from .group_sends import Sender, send_by_pattern
+from .issue_order import Portion
 from .link_patterns import LinkPatterns
 from .links import LinkScheduler
 from .movements import Movement
-from .ready_times import ReadyMap, block_maximum, constant_map, grid_map, latest, map_view
+from .ready_times import ReadyMap, block_maximum, latest, map_view
+from .scheduled_tiles import ScheduledOperator, extended, result_map
 from .sram_room import SramRoom
 from .tile_choice import TiledOperator
 from .unit_packing import RUN_THROUGH, ChipState, Packing, Placer, deal_in_turn
@@ -52,16 +51,6 @@ class StageWork:
 def one_chip(chip: int, operators: tuple[int, ...]) -> StageWork:
     """A stage on a single chip."""
     return StageWork((chip,), (1,), operators)
-
-
-@dataclass(frozen=True)
-class ScheduledOperator:
-    """Start cycle and instance of every tile of an operator on one chip, in tile order."""
-
-    tiled: TiledOperator
-    instance: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
 
 
 @dataclass
@@ -111,7 +100,9 @@ class Scheduler:
         room: SramRoom | None = None,
         place: Placer = deal_in_turn,
         links_free: bool = False,
+        order: Sequence[Portion] | None = None,
     ) -> None:
+        self.order = order or [Portion(index, 0, len(tiled[index].offset)) for index in sorted(tiled)]
         self.place, self.packing, self.room, self.users = place, packing, room, users
         self.first_chip = stages[0].first_chip
         self.stages = {stage.first_chip: stage for stage in stages}
@@ -139,9 +130,9 @@ class Scheduler:
         self.programs: dict[tuple[int, int], ScheduledOperator] = {}
 
     def run(self) -> Schedule:
-        for index, operator in enumerate(self.graph.operators):
-            for chip in self.stages_of.get(index, ()):
-                self._schedule(index, operator, chip)
+        for portion in self.order:
+            for chip in self.stages_of.get(portion.operator, ()):
+                self._schedule(portion, chip)
         self._complete_outputs()
         latency = stated_latency(self.graph, self._latency(), self.interval, self.users)
         self._hold_outputs(latency)
@@ -174,18 +165,19 @@ class Scheduler:
         ]
         return max(last, default=0)
 
-    def _schedule(self, index: int, operator: Operator, chip: int) -> None:
+    def _schedule(self, portion: Portion, chip: int) -> None:
+        index, chosen = portion.operator, slice(portion.first, portion.last)
         tiled, state = self.tiled[index], self.chips[chip]
-        need = self._need(tiled, chip)
-        atoms_ready = (need.reshape(tiled.offset.shape) - tiled.offset).max(axis=1)
-        np.maximum(atoms_ready, tiled.load[:, 0], out=atoms_ready)
+        operator = tiled.operator
+        need = self._need(tiled, chip).reshape(tiled.offset.shape)[chosen]
+        atoms_ready = (need - tiled.offset[chosen]).max(axis=1)
+        np.maximum(atoms_ready, tiled.load[chosen, 0], out=atoms_ready)
         if self.room is not None:
             np.maximum(atoms_ready, self.room.earliest(index, chip, self.lifetimes), out=atoms_ready)
-        durations = tiled.durations(state.longest_load if operator.unit is Unit.MATRIX else 0)
-        start, instance = self.place(state.instances(operator.unit), atoms_ready, durations, self.packing)
-        starts = (start[:, None] + tiled.offset).ravel()
-        run = tiled.offset.shape[1]
-        done = ScheduledOperator(tiled, np.repeat(instance, run), starts, starts + tiled.occupancy.ravel())
+        durations = tiled.durations(state.longest_load if operator.unit is Unit.MATRIX else 0)[chosen]
+        placed = self.place(state.instances(operator.unit), atoms_ready, durations, self.packing)
+        before = self.programs.get((index, chip))
+        done = extended(tiled, before, placed)
         self.programs[index, chip] = done
         self._record(done, chip)
 
@@ -271,7 +263,7 @@ class Scheduler:
             if (key := (chip, operand.tensor)) in self.lifetimes:
                 self.lifetimes[key].use(low, high)
         for result in operator.results:
-            ready = _result_map(result, done, self.graph.tensors[result.tensor].shape)
+            ready = result_map(result, done, self.graph.tensors[result.tensor].shape)
             key = (chip, result.tensor)
             made = latest([self.made[key], ready]) if key in self.made else ready
             self.made[key] = made
@@ -309,26 +301,3 @@ def _on_grid(operand: Operand, ready: ReadyMap, tiled: TiledOperator) -> np.ndar
     cycles = cycles.transpose(np.argsort(used)) if used else cycles
     missing = [f for f in range(len(tiled.tiling.blocks)) if f not in used]
     return np.expand_dims(cycles, tuple(missing))
-
-
-def _result_map(result: Result, done: ScheduledOperator, shape: Shape) -> ReadyMap:
-    """When each written block is in SRAM: a block that accumulates is ready with its last tile. Of a
-    tensor of pieces every chip writes its own; together they write all in the same cycles."""
-    operator, tiling = done.tiled.operator, done.tiled.tiling
-    grid = tiling.grid(operator)
-    cycles = (done.end + done.tiled.depth).reshape([grid[f] for f in tiling.order])
-    cycles = cycles.transpose(np.argsort(tiling.order)) if cycles.ndim else cycles
-    kept = [axis for axis in result.axes if axis is not None]
-    dropped = tuple(f for f in range(len(grid)) if f not in kept)
-    cycles = cycles.max(axis=dropped) if dropped else cycles
-    cycles = cycles.transpose(np.argsort(np.argsort(kept))) if kept else cycles
-    cycles = np.expand_dims(cycles, tuple(d for d, axis in enumerate(result.axes) if axis is None))
-    blocks = [
-        1 if axis is None else min(tiling.blocks[axis], operator.factors[axis].extent) for axis in result.axes
-    ]
-    extents = [1 if axis is None else operator.factors[axis].extent for axis in result.axes]
-    if result.own:
-        blocks[0] = extents[0] = shape[0]
-    if not cycles.ndim:
-        return constant_map(shape, int(cycles))
-    return grid_map(shape, result.offsets, blocks, cycles, extents)

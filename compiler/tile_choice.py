@@ -11,7 +11,9 @@ from chiplan.ir import (
     Chip,
     Graph,
     MatrixRule,
+    Operand,
     Operator,
+    Shape,
     Tensor,
     Tiling,
     Unit,
@@ -20,6 +22,8 @@ from chiplan.ir import (
     tile_timing,
     unit_instances,
 )
+
+from .tile_steps import block_of_steps, outer_loop, seen_by, written
 
 # A tile shorter than this costs more in bookkeeping than its early result saves; one longer than
 # this holds back the consumers that wait for it.
@@ -139,9 +143,11 @@ class TiledOperator:
         return durations
 
 
-def tile_operator(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> TiledOperator:
-    """Cut an operator into tiles and time them."""
-    tiling = choose_tiling(operator, tensors, chip)
+def tile_operator(
+    operator: Operator, tensors: Mapping[str, Tensor], chip: Chip, tiling: Tiling | None = None
+) -> TiledOperator:
+    """Cut an operator into tiles, those of `tiling` if given, and time them."""
+    tiling = tiling or choose_tiling(operator, tensors, chip)
     timing = tile_timing(operator, tiling, tensors, chip)
     grid = tiling.grid(operator)
     run = 1
@@ -156,16 +162,61 @@ def tile_operator(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip)
 
 
 def tile_graph(graph: Graph, chip: Chip) -> dict[int, TiledOperator]:
-    """Every operator of a graph in tiles; operators of equal shape, as in repeated layers, once."""
+    """Every operator of a graph in tiles; operators of equal shape, as in repeated layers, once.
+
+    Where chips exchange tensors, a small operator has as many tiles as what it reads: a single one would
+    hold up everything until all of that is there.
+    """
     seen: dict[object, TiledOperator] = {}
     tiled: dict[int, TiledOperator] = {}
+    makers: dict[str, int] = {}
     for index, operator in enumerate(graph.operators):
-        types = tuple(graph.tensors[o.tensor].dtype for o in operator.operands)
-        results = tuple((r.axes, graph.tensors[r.tensor].dtype) for r in operator.results)
-        axes = tuple(o.axes for o in operator.operands)
-        body = tuple(i.dtype for i in operator.body)
-        key = (operator.unit, operator.factors, axes, types, results, body)
+        key = _structure(operator, graph)
         if key not in seen:
             seen[key] = tile_operator(operator, graph.tensors, chip)
+        if graph.exchanges and operator.unit is Unit.VECTOR and len(seen[key].offset) == 1:
+            tiling = _following(seen[key], graph, tiled, makers)
+            key = (key, tiling)
+            if key not in seen:
+                seen[key] = tile_operator(operator, graph.tensors, chip, tiling)
         tiled[index] = replace(seen[key], operator=operator)
+        makers |= {result.tensor: index for result in operator.results}
     return tiled
+
+
+def _structure(operator: Operator, graph: Graph) -> tuple[object, ...]:
+    """What an operator's tiles depend on."""
+    types = tuple(graph.tensors[o.tensor].dtype for o in operator.operands)
+    results = tuple((r.axes, graph.tensors[r.tensor].dtype) for r in operator.results)
+    axes = tuple(o.axes for o in operator.operands)
+    body = tuple(i.dtype for i in operator.body)
+    return operator.unit, operator.factors, axes, types, results, body
+
+
+def _following(
+    single: TiledOperator, graph: Graph, tiled: Mapping[int, TiledOperator], makers: Mapping[str, int]
+) -> Tiling:
+    """The tiling of an operator of one tile that takes what it reads in the steps in which it is made."""
+    operator, tiling = single.operator, single.tiling
+    factor = next((f for f in tiling.order if operator.factors[f].extent > 1), None)
+    if factor is None or operator.factors[factor].reducer or operator.factors[factor].whole:
+        return tiling
+    extent = operator.factors[factor].extent
+    block = extent
+    for operand in operator.operands:
+        if (maker := makers.get(operand.tensor)) is not None:
+            found = _block_made(operand, factor, tiled[maker], graph.tensors[operand.tensor].shape)
+            block = min(block, found or extent)
+    blocks = list(tiling.blocks)
+    blocks[factor] = max(block, ceil(extent / _PIECES))
+    return replace(tiling, blocks=tuple(blocks))
+
+
+def _block_made(operand: Operand, factor: int, maker: TiledOperator, shape: Shape) -> int | None:
+    """How many iterations of `factor` find what they read made in one step; None for all of them."""
+    loop = outer_loop(maker.operator, maker.tiling)
+    if loop is None:
+        return None
+    results = [result for result in maker.operator.results if result.tensor == operand.tensor]
+    made = written(maker.operator, results[0], loop, shape)
+    return block_of_steps(made, seen_by(operand), factor)
