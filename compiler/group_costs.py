@@ -81,8 +81,19 @@ class GroupCosts:
         self.users, self.pins, self.wire = users, pins, wire
         self.planned = frozenset(planned)
         self._instances: dict[int, list[Block]] = {}
+        kinds: dict[tuple[int, tuple[tuple[int, str], ...]], int] = {}
         for block in blocks:
-            self._instances.setdefault(block.kind, []).append(block)
+            kind = kinds.setdefault((block.kind, self._pins_of(block)), len(kinds))
+            self._instances.setdefault(kind, []).append(block)
+
+    def _pins_of(self, block: Block) -> tuple[tuple[int, str], ...]:
+        """(operator of the block, pinned factor): blocks are alike only where they are pinned alike."""
+        return tuple(
+            (index - block.first, self.pins[node])
+            for index in range(block.first, block.last)
+            for node in self.graph.operators[index].nodes
+            if node in self.pins
+        )
 
     def shapes(self, mesh: Mesh) -> list[ShapeCosts]:
         """Decisions and costs of all operators on a group of this mesh: the fastest, then, where that

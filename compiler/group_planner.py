@@ -274,38 +274,45 @@ class GroupPlanner:
 
     def _refusal(self) -> Infeasible:
         """Why nothing fits, and the fewest chips that would do."""
-        problem = self.problem(self.chips)
+        problem, groups = self.problem(self.chips), self.options.groups
+        if groups is not None and len(groups) > self.allowed.sum() - 1:
+            return self._too_many_stages(len(groups))
         fewest = smallest_chips(replace(problem, max_latency=None, max_interval=None))
         limited = self.options.max_latency is not None or self.options.max_interval is not None
-        usable = int(self.target.chip.usable_bytes)
-        needed = int(np.min(problem.resident[:, -1] * np.array(problem.sizes)))
-        if problem.states is not None:
-            needed += int(np.min(problem.states[:, -1] * np.array(problem.sizes))) * self.options.users
         if limited and fewest is not None and fewest <= self.chips:
             message = (
                 f"no plan on {self.chips} chips of {self.target.name} keeps --max-latency and --max-interval "
                 "by the solver's estimates. Allow more chips or raise the limits."
             )
             return Infeasible(Problem("limits_not_met", message))
-        cure = (
-            "No number of chips fits: use a smaller --batch, --sequence, --context or --precision."
-            if fewest is None
-            else f"The smallest number of chips that fits is {fewest}, in groups."
-        )
-        asked = f"groups of {self.options.groups} chips" if self.options.groups else f"{self.chips} chips"
+        usable = int(self.target.chip.usable_bytes)
+        needed = int(np.min(problem.resident[:, -1] * np.array(problem.sizes)))
+        if problem.states is not None:
+            needed += int(np.min(problem.states[:, -1] * np.array(problem.sizes))) * self.options.users
+        asked = f"{self.chips} chips" if groups is None else f"groups of {','.join(map(str, groups))} chips"
         message = (
             f"{asked} of {self.target.name} do not hold the model: weights and states take "
-            f"{megabytes(needed)} or more, a chip holds {megabytes(usable)}. {cure}"
+            f"{megabytes(needed)} or more, a chip holds {megabytes(usable)}. {self._cure(fewest)}"
         )
+        available = usable * self.chips
         return Infeasible(
-            Problem(
-                "sram_too_small",
-                message,
-                needed=needed,
-                available=usable * self.chips,
-                smallest_chips=fewest,
-            )
+            Problem("sram_too_small", message, needed=needed, available=available, smallest_chips=fewest)
         )
+
+    def _cure(self, fewest: int | None) -> str:
+        if self.options.groups is not None:
+            return "Ask for more or larger groups."
+        if fewest is None:
+            return "No number of chips fits: use a smaller --batch, --sequence, --context or --precision."
+        return f"The smallest number of chips that fits is {fewest}, in groups."
+
+    def _too_many_stages(self, asked: int) -> Infeasible:
+        most = int(self.allowed.sum()) - 1
+        message = (
+            f"--groups asks for {asked} stages, and {self.graph.name} can be cut into {most} at the most; "
+            "ask for fewer"
+        )
+        return Infeasible(Problem("too_many_stages", message, needed=asked, available=most))
 
     def realise(self, plan: GroupPlan, objective: str | None = None) -> GroupCandidate:
         """Place, lower and schedule what the solver chose, for an objective or the one that was asked for.

@@ -1,5 +1,6 @@
 """What a user asks of a plan, besides the model and the target."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from chiplan.ir import BadInput, Problem, Target
@@ -37,8 +38,8 @@ def silent(_: str) -> None:
 
 
 def check_options(options: Options, target: Target) -> None:
-    """Refuse an objective, chip count or user count that means nothing on the target."""
-    problems = []
+    """Refuse an objective, chip count, groups or user count that mean nothing on the target."""
+    problems: list[Problem] = []
     if options.objective not in OBJECTIVES:
         message = f"--objective {options.objective}: expected one of {', '.join(OBJECTIVES)}"
         problems.append(Problem("unknown_objective", message))
@@ -46,8 +47,24 @@ def check_options(options: Options, target: Target) -> None:
     if options.chips is not None and not 1 <= options.chips <= available:
         message = f"--chips {options.chips}: target {target.name} has {available}; choose 1 to {available}"
         problems.append(Problem("chips_out_of_range", message, needed=options.chips, available=available))
+    problems += _wrong_groups(options, target)
     if not 1 <= options.users <= _MOST_USERS:
         message = f"--users {options.users}: expected 1 to {_MOST_USERS}"
         problems.append(Problem("users_out_of_range", message))
     if problems:
         raise BadInput(problems)
+
+
+def _wrong_groups(options: Options, target: Target) -> Iterator[Problem]:
+    """Why the groups asked for cannot be had on the chips allowed, if so."""
+    if options.groups is None:
+        return
+    text = f"--groups {','.join(map(str, options.groups))}"
+    allowed = min(options.chips or target.topology.chips, target.topology.chips)
+    needed = sum(options.groups)
+    if not options.groups or min(options.groups) < 1:
+        yield Problem("wrong_groups", f"{text}: expected chip counts of 1 or more, one a stage")
+    elif needed > allowed:
+        limit = f"target {target.name} has" if options.chips is None else f"--chips {options.chips} allows"
+        message = f"{text}: these are {needed} chips, and {limit} {allowed}; ask for fewer or smaller groups"
+        yield Problem("groups_too_large", message, needed=needed, available=allowed)

@@ -13,6 +13,7 @@ from .interval_search import certify, pace
 from .options import Options
 from .planner import Planner
 from .scheduling import Schedule, StageWork
+from .sharding_problem import check_pins
 from .tile_choice import tile_graph
 
 _NEVER = 1 << 60
@@ -54,12 +55,15 @@ class PlanChoice:
         self.found: list[Planned] = []
 
     def best(self) -> Planned:
-        """Raises Infeasible when nothing fits, or nothing keeps the limits asked for."""
+        """Raises Infeasible when nothing fits, or nothing keeps the limits asked for; BadInput for pins of
+        what there is not."""
         self.search()
         return self.chosen()
 
     def search(self) -> None:
         """Schedules the most promising plans, by the objective."""
+        if self.options.pins:
+            check_pins(self.graph, self.planner.atoms, dict(self.options.pins))
         alone, together = self._estimates()
         ways = [self._pipelines, self._groups]
         for way in ways[::-1] if together < alone else ways:
@@ -113,7 +117,7 @@ class PlanChoice:
 
     def _groups(self) -> None:
         """Plans with groups, the most promising first."""
-        if self.chips < 2 and self.options.groups is None:
+        if self.chips < 2 and self.options.groups is None and not self.options.pins:
             return
         try:
             for candidate in self.planner.candidates(self._is_worth):
