@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import groupby
 
 from rich.console import Console
 
@@ -10,7 +9,7 @@ from chiplan.ir import Plan, Target
 
 from .cli_tables import print_table, print_text, table
 from .plan_frontier import FrontierPoint
-from .quantities import rate
+from .quantities import groups_words, rate
 
 EXPLANATION = (
     "* no other is as good in chips, latency and interval alike. > the plan that is written. Times in us: as "
@@ -49,13 +48,6 @@ def _row(point: FrontierPoint, plan: Plan) -> tuple[str, ...]:
 
 def _time(cycles: int | None, clock: int) -> str:
     return "-" if cycles is None else f"{1e6 * cycles / clock:,.1f}"
-
-
-def groups_words(meshes: Sequence[tuple[int, ...]]) -> str:
-    """Groups of the stages in order: 8, then two of 4 by 8 chips are `8, 2 of 4x8`."""
-    runs = [(mesh, len(list(alike))) for mesh, alike in groupby(meshes)]
-    shapes = (("x".join(map(str, mesh)), count) for mesh, count in runs)
-    return ", ".join(shape if count == 1 else f"{count} of {shape}" for shape, count in shapes)
 
 
 def frontier_document(points: Sequence[FrontierPoint], target: Target) -> list[dict[str, object]]:

@@ -23,7 +23,7 @@ from .plan_summary import (
     summarise_stages,
     wire_types,
 )
-from .quantities import grouped, ranges, share, size
+from .quantities import counted, grouped, groups_words, least_and_most, ranges, share, size
 
 LINKS_SHOWN = 10
 
@@ -49,7 +49,7 @@ def _print_stages(console: Console, stages: Sequence[Run[StageSummary]]) -> None
         (
             _span(run[0].index, run[-1].index),
             ranges([int(chip) for stage in run for chip in stage.chips]),
-            mesh_words(run[0].mesh),
+            groups_words([run[0].mesh]),
             grouped(run[0].operators),
             f"{run[0].first_node} .. {run[-1].last_node}",
         )
@@ -80,11 +80,6 @@ def _each(runs: Sequence[Run[Any]]) -> str:
     return (
         " (equal neighbours are one line, figures those of each)" if any(len(run) > 1 for run in runs) else ""
     )
-
-
-def mesh_words(mesh: Sequence[int]) -> str:
-    """(2, 8) -> 2x8."""
-    return "x".join(map(str, mesh))
 
 
 def _span(first: int, last: int) -> str:
@@ -123,21 +118,16 @@ def _between_row(plan: Plan, run: Run[EdgeSummary]) -> tuple[str, ...]:
 
 
 def _inside_row(plan: Plan, run: Run[EdgeSummary]) -> tuple[str, ...]:
-    kinds = ", ".join(f"{grouped(count)} {kind}" for kind, count in run[0].exchanges)
+    kinds = ", ".join(counted(count, kind) for kind, count in run[0].exchanges)
     return (_span(run[0].source, run[-1].source), kinds, *_edge_cells(plan, run))
 
 
 def _edge_cells(plan: Plan, run: Run[EdgeSummary]) -> tuple[str, ...]:
     """Bytes and counts; the least and the most where edges of a run differ."""
     columns = zip(*((e.transfers, e.links, e.hops, e.cycles) for e in run), strict=True)
-    counts = [_least_and_most(values) for values in columns]
+    counts = [least_and_most(values) for values in columns]
     most = max(edge.cycles for edge in run)
     return (size(run[0].nbytes), *counts, share(most, plan.interval))
-
-
-def _least_and_most(values: Sequence[int]) -> str:
-    low, high = min(values), max(values)
-    return grouped(low) if low == high else f"{grouped(low)}-{grouped(high)}"
 
 
 def _print_links(console: Console, plan: Plan) -> None:

@@ -9,7 +9,7 @@ from chiplan.ir import Bound, Plan
 from chiplan.runtime_sim import Report, figures
 
 from .cli_tables import print_table, print_text, table
-from .plan_summary import context_of, precision_types, precision_words, wire_types
+from .plan_summary import context_of, precision_types, precision_words, state_words, wire_types
 from .quantities import counted, duration, excess, grouped, rate
 
 
@@ -30,7 +30,9 @@ def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
         f"{counted(chips, 'chip')}, precision {precision_words(plan)}",
         style="bold",
     )
-    console.print(f"batch {plan.batch}, sequence {plan.sequence}{_state(plan)}, objective {plan.objective}")
+    console.print(
+        f"batch {plan.batch}, sequence {plan.sequence}{state_words(plan)}, objective {plan.objective}"
+    )
     wires = wire_types(plan)
     if wires:
         console.print(f"partial sums travel as {', '.join(wires)}")
@@ -38,14 +40,6 @@ def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
     console.print(f"latency   {known}")
     console.print(f"interval  {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}")
     console.print("All figures are simulated and exclude transfers from and to the host.")
-
-
-def _state(plan: Plan) -> str:
-    if not plan.graph.states:
-        return ""
-    context = context_of(plan)
-    held = f", context {grouped(context)}" if context is not None else ""
-    return f"{held}, {counted(plan.users, 'user')} resident"
 
 
 def print_figures(console: Console, plan: Plan, measured: Mapping[str, object]) -> None:

@@ -5,14 +5,16 @@ from textwrap import wrap
 
 from chiplan.ir import Plan, Unit
 
-from .plan_summary import (
-    EdgeSummary,
-    StageSummary,
-    binding_bounds,
-    precision_words,
-    summarise_edges,
-    summarise_stages,
+from .drawing_boxes import (
+    StageBox,
+    box_title,
+    edge_details,
+    edge_words,
+    inside_words,
+    nodes_words,
+    partition,
 )
+from .plan_summary import binding_bounds, precision_words
 from .quantities import counted, duration, grouped, share, size
 
 _LETTERS = 100
@@ -20,7 +22,7 @@ _LETTERS = 100
 
 
 def partition_dot(plan: Plan) -> str:
-    """The partition graph as a DOT document, a cluster a node. Names are escaped."""
+    """The partition graph as a DOT document, a cluster for the nodes of each stage. Names are escaped."""
     return "\n".join(_lines(plan)) + "\n"
 
 
@@ -30,17 +32,18 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield '  labelloc="t"; fontname="Helvetica"; rankdir="TB";'
     yield '  node [shape="box", style="rounded", fontname="Helvetica", fontsize="11"];'
     yield '  edge [fontname="Helvetica", fontsize="10"];'
-    stages = summarise_stages(plan)
-    node_of = plan.target.topology.node_of
-    for node in sorted({node_of[stage.chips[0]] for stage in stages}):
-        yield f'  subgraph "cluster_{node}" {{'
-        yield f'    label="node {node}"; style="dashed";'
-        for stage in stages:
-            if node_of[stage.chips[0]] == node:
-                yield f"    s{stage.index} [label={_quoted(*_stage_label(plan, stage))}];"
+    boxes, edges = partition(plan)
+    places = [nodes_words(plan, box) for box in boxes]
+    for number, place in enumerate(dict.fromkeys(places)):
+        yield f'  subgraph "cluster_{number}" {{'
+        yield f'    label={_quoted(place)}; style="dashed";'
+        for box, where in zip(boxes, places, strict=True):
+            if where == place:
+                yield f"    s{box.first.index} [label={_quoted(*_stage_label(plan, box))}];"
         yield "  }"
-    for edge in summarise_edges(plan):
-        yield f"  s{edge.source} -> s{edge.destination} [label={_quoted(*edge_label(edge))}];"
+    for edge in edges:
+        ends = f"s{boxes[edge.source].first.index} -> s{boxes[edge.destination].first.index}"
+        yield f"  {ends} [label={_quoted(edge_words(edge), edge_details(edge))}];"
     yield "}"
 
 
@@ -71,25 +74,14 @@ def bound_lines(plan: Plan, letters: int) -> tuple[str, ...]:
     return tuple(line for words in told for line in wrap(words, letters, subsequent_indent="   "))
 
 
-def stage_title(stage: StageSummary) -> str:
-    """The stage and the chips that run it."""
-    chips = ", ".join(str(chip) for chip in stage.chips)
-    return f"stage {stage.index} on {'chips' if len(stage.chips) > 1 else 'chip'} {chips}"
-
-
-def edge_label(edge: EdgeSummary) -> tuple[str, ...]:
-    """What crosses, and over how much of the system."""
-    carried = f"{size(edge.nbytes)}, {grouped(edge.cycles)} cycles"
-    return carried, f"{counted(edge.links, 'link')}, {counted(edge.hops, 'hop')}"
-
-
-def _stage_label(plan: Plan, stage: StageSummary) -> tuple[str, ...]:
-    usable = plan.target.chip.usable_bytes
+def _stage_label(plan: Plan, box: StageBox) -> tuple[str, ...]:
+    stage, usable = box.first, plan.target.chip.usable_bytes
     use = (f"{unit.value} {share(stage.busy[unit], plan.interval)}" for unit in Unit)
     return (
-        stage_title(stage),
+        box_title(box),
         f"{counted(stage.operators, 'operator')}, {counted(stage.tiles, 'tile')}",
-        f"{stage.first_node} .. {stage.last_node}",
+        f"{stage.first_node} .. {box.stages[-1].last_node}",
         f"weights {size(stage.weight_bytes)}, SRAM {share(stage.sram_bytes, usable)}",
         ", ".join(use),
+        *inside_words(box),
     )

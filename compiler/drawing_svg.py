@@ -1,8 +1,10 @@
-"""The partition graph as an SVG picture, laid out here: stages in a column, one box each.
+"""The partition graph as an SVG picture, laid out here: a column of boxes, one a stage, or, where there
+are many, one for neighbours that are alike.
 
-An edge to the next stage runs in the gap below the box, with its label beside it. Any other edge
+An edge to the next box runs in the gap below the box, with its label beside it. Any other edge
 leaves at the right, runs down a lane of its own, and enters its box at a port whose label stands
 inside the box; so nothing overlaps, however many edges there are. Boxes grow with their ports.
+What the chips of a group send each other is a bar and some words in their box.
 """
 
 from collections.abc import Sequence
@@ -11,15 +13,26 @@ from xml.etree import ElementTree as ET
 
 from chiplan.ir import Plan, Unit
 
-from .drawing import bound_lines, edge_label, stage_title
+from .drawing import bound_lines
+from .drawing_boxes import (
+    BoxEdge,
+    StageBox,
+    box_title,
+    edge_details,
+    edge_words,
+    inside_words,
+    nodes_words,
+    partition,
+)
 from .drawing_topology import TOPOLOGY_SIZE, draw_topology
-from .plan_summary import EdgeSummary, StageSummary, precision_words, summarise_edges, summarise_stages
+from .plan_summary import precision_words, state_words, wire_types
 from .quantities import counted, duration, grouped, share, size
 
 MARGIN, BOX_WIDTH, GAP = 28, 780, 54
 TITLE, LINE = 44, 18
 ROW, PORT_TOP, LANE = 17, 34, 16
-BAR_LEFT, BAR_WIDTH, PORT_ROOM = 372, 140, 170
+TITLE_ROOM = 34
+BAR_LEFT, BAR_WIDTH, PORT_ROOM = 340, 140, 220
 HEADER_ROOM = BOX_WIDTH - TOPOLOGY_SIZE - 20
 LETTER = 6.3
 """Pixels that a letter of the text may take."""
@@ -29,6 +42,7 @@ STYLE = """
 .text { fill: #1f2328 } .faint { fill: #59636e } .bar { fill: #0969da } .full { fill: #bc4c00 }
 .edge { stroke: #57606a; fill: none } .head { fill: #57606a } .wire { stroke: #d0d7de }
 .used { stroke: #0969da } .chip { fill: #f6f8fa; stroke: #8c959f } .busy { fill: #0969da; stroke: #0969da }
+.odd { fill: #8250df; stroke: #8250df }
 .on { fill: #ffffff } .node { fill: none; stroke: #d0d7de }
 text { font-family: Helvetica, Arial, sans-serif; font-size: 12px }
 .title { font-size: 18px; font-weight: bold } .stage { font-size: 13px; font-weight: bold }
@@ -36,36 +50,41 @@ text { font-family: Helvetica, Arial, sans-serif; font-size: 12px }
 .page { fill: #0d1117 } .box { fill: #161b22; stroke: #6e7681 } .track { fill: #30363d }
 .text { fill: #e6edf3 } .faint { fill: #9198a1 } .bar { fill: #4493f8 } .full { fill: #f0883e }
 .edge { stroke: #9198a1 } .head { fill: #9198a1 } .wire { stroke: #30363d } .used { stroke: #4493f8 }
-.chip { fill: #161b22; stroke: #6e7681 } .busy { fill: #4493f8; stroke: #4493f8 } .on { fill: #0d1117 }
-.node { stroke: #30363d }
+.chip { fill: #161b22; stroke: #6e7681 } .on { fill: #0d1117 }
+.node { stroke: #30363d } .busy { fill: #4493f8; stroke: #4493f8 } .odd { fill: #ab7df8; stroke: #ab7df8 }
 }
 """
 
 
 @dataclass(frozen=True)
 class Box:
-    """A stage's place: its top and height, and the edges that enter through ports."""
+    """A place in the column: what stands there, its top and height, and the edges that enter at ports."""
 
-    stage: StageSummary
+    content: StageBox
     top: int
     height: int
-    ports: tuple[EdgeSummary, ...]
+    ports: tuple[BoxEdge, ...]
 
     @property
     def bottom(self) -> int:
         return self.top + self.height
 
-    def port(self, edge: EdgeSummary) -> int:
+    @property
+    def first_port(self) -> int:
+        """Below the words about what moves inside."""
+        return self.top + PORT_TOP + ROW * len(inside_words(self.content))
+
+    def port(self, edge: BoxEdge) -> int:
         """Vertical position at which `edge` enters."""
-        return self.top + PORT_TOP + ROW * self.ports.index(edge)
+        return self.first_port + ROW * self.ports.index(edge)
 
 
 def partition_svg(plan: Plan) -> str:
     """The partition graph as an SVG document, legible on light and on dark pages."""
-    edges = summarise_edges(plan)
+    content, edges = partition(plan)
     header = _header_lines(plan)
     top = max(TITLE + LINE * (len(header) + 2), TOPOLOGY_SIZE + 54)
-    boxes = _place(summarise_stages(plan), edges, top)
+    boxes = _place(content, edges, top)
     lanes = _lanes(boxes, [edge for edge in edges if not _is_step(edge)])
     width = 2 * MARGIN + BOX_WIDTH + LANE * (1 + max(lanes.values(), default=-1))
     height = boxes[-1].bottom + MARGIN
@@ -87,24 +106,25 @@ def partition_svg(plan: Plan) -> str:
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _is_step(edge: EdgeSummary) -> bool:
+def _is_step(edge: BoxEdge) -> bool:
     return edge.destination == edge.source + 1
 
 
-def _place(stages: tuple[StageSummary, ...], edges: tuple[EdgeSummary, ...], top: int) -> list[Box]:
+def _place(content: Sequence[StageBox], edges: Sequence[BoxEdge], top: int) -> list[Box]:
     boxes = []
-    for stage in stages:
-        ports = tuple(e for e in edges if e.destination == stage.index and not _is_step(e))
-        height = max(112, PORT_TOP + ROW * len(ports) + 8)
-        boxes.append(Box(stage, top, height, ports))
+    for shown in content:
+        ports = tuple(e for e in edges if e.destination == shown.number and not _is_step(e))
+        rows = len(ports) + len(inside_words(shown))
+        height = max(TITLE_ROOM + 18 * (6 if shown.inside else 5) + 4, PORT_TOP + ROW * rows + 8)
+        boxes.append(Box(shown, top, height, ports))
         top += height + GAP
     return boxes
 
 
-def _lanes(boxes: list[Box], detours: list[EdgeSummary]) -> dict[EdgeSummary, int]:
+def _lanes(boxes: list[Box], detours: list[BoxEdge]) -> dict[BoxEdge, int]:
     """A lane for each detour such that no two share a lane at the same height."""
     spans = {edge: _span(boxes, edge) for edge in detours}
-    lanes: dict[EdgeSummary, int] = {}
+    lanes: dict[BoxEdge, int] = {}
     for edge in sorted(detours, key=lambda e: (spans[e][1] - spans[e][0], spans[e])):
         low, high = spans[edge]
         taken = {lanes[o] for o in lanes if spans[o][0] <= high and low <= spans[o][1]}
@@ -116,7 +136,7 @@ def _leaving(box: Box) -> int:
     return box.bottom - 14
 
 
-def _span(boxes: list[Box], edge: EdgeSummary) -> tuple[int, int]:
+def _span(boxes: list[Box], edge: BoxEdge) -> tuple[int, int]:
     ends = (_leaving(boxes[edge.source]), boxes[edge.destination].port(edge))
     return min(ends), max(ends)
 
@@ -136,11 +156,12 @@ def _header_lines(plan: Plan) -> tuple[str, ...]:
     chips = sum(len(stage.chips) for stage in plan.stages)
     placed = f"{counted(len(plan.stages), 'stage')} on {counted(chips, 'chip')}"
     return (
-        f"{placed}, {precision_words(plan)}, batch {plan.batch}, sequence {plan.sequence}",
+        f"{placed}, {precision_words(plan)}, batch {plan.batch}, sequence {plan.sequence}{state_words(plan)}",
         f"interval {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}",
         f"latency {grouped(plan.latency)} cycles, {duration(plan.latency, clock)}",
         *bound_lines(plan, int(HEADER_ROOM / LETTER)),
-        "simulated; host transfers excluded; bars: busiest instance, share of the interval",
+        *((f"partial sums travel as {', '.join(wires)}",) if (wires := wire_types(plan)) else ()),
+        "simulated, host transfers excluded; bars: busiest instance, share of the interval",
     )
 
 
@@ -152,27 +173,41 @@ def _draw_header(root: ET.Element, plan: Plan, lines: Sequence[str]) -> None:
 
 
 def _draw_box(root: ET.Element, plan: Plan, box: Box) -> None:
-    stage = box.stage
     group = ET.SubElement(root, "g")
-    outline = {"class": "box", "x": str(MARGIN), "y": str(box.top), "rx": "8"}
-    ET.SubElement(group, "rect", outline, width=str(BOX_WIDTH), height=str(box.height))
-    node = plan.target.topology.node_of[stage.chips[0]]
-    left, room = MARGIN + 14, BAR_LEFT - 100
-    _text(group, left, box.top + 24, f"{stage_title(stage)} (node {node})", "text stage", room=room)
+    for behind in range(min(3, len(box.content.stages)) - 1, -1, -1):
+        outline = {"class": "box", "x": str(MARGIN + 5 * behind), "y": str(box.top + 5 * behind), "rx": "8"}
+        ET.SubElement(group, "rect", outline, width=str(BOX_WIDTH), height=str(box.height))
+    _draw_words(group, plan, box)
+    for row, (name, part, whole) in enumerate(_uses(plan, box.content)):
+        _draw_bar(group, box.top + TITLE_ROOM + 18 * row, name, part, whole)
+    right = MARGIN + BOX_WIDTH - 12
+    for row, words in enumerate(inside_words(box.content)):
+        _text(group, right, box.top + PORT_TOP + ROW * row + 4, words, "faint", "end", room=PORT_ROOM)
+    for edge in box.ports:
+        label = f"from {edge.edges[0].source}: {edge_words(edge)}"
+        _text(group, right, box.port(edge) + 4, label, "faint", "end", room=PORT_ROOM)
+
+
+def _draw_words(group: ET.Element, plan: Plan, box: Box) -> None:
+    """The title over the whole box, and what the stage is at its left."""
+    stage, left, room = box.content.first, MARGIN + 14, BAR_LEFT - 100
+    title = f"{box_title(box.content)} ({nodes_words(plan, box.content)})"
+    _text(group, left, box.top + 22, title, "text stage", room=BOX_WIDTH - 28)
     counts = f"{counted(stage.operators, 'operator')}, {counted(stage.tiles, 'tile')}"
     held = f"weights {size(stage.weight_bytes)}"
     held += f", state {size(stage.state_bytes)}" if stage.state_bytes else ""
     again = f", {stage.recomputed} recomputed" if stage.recomputed else ""
-    lines = (counts, f"from {stage.first_node}", f"to {stage.last_node}", held + again)
-    for row, line in enumerate(lines):
+    ends = f"from {stage.first_node}", f"to {box.content.stages[-1].last_node}"
+    for row, line in enumerate((counts, *ends, held + again)):
         _text(group, left, box.top + 45 + ROW * row, line, "faint", room=room)
-    uses = [(unit.value, stage.busy[unit], int(plan.interval)) for unit in Unit]
-    uses.append(("SRAM", stage.sram_bytes, int(plan.target.chip.usable_bytes)))
-    for row, (name, part, whole) in enumerate(uses):
-        _draw_bar(group, box.top + 17 + 18 * row, name, part, whole)
-    for edge in box.ports:
-        label = f"from stage {edge.source}: {size(edge.nbytes)}"
-        _text(group, MARGIN + BOX_WIDTH - 12, box.port(edge) + 4, label, "faint", "end", room=PORT_ROOM)
+
+
+def _uses(plan: Plan, content: StageBox) -> list[tuple[str, int, int]]:
+    """(name, part, whole) of the bars of a box."""
+    uses = [(unit.value, content.first.busy[unit], int(plan.interval)) for unit in Unit]
+    if content.inside:
+        uses.append(("links inside", max(edge.cycles for edge in content.inside), int(plan.interval)))
+    return [*uses, ("SRAM", content.first.sram_bytes, int(plan.target.chip.usable_bytes))]
 
 
 def _draw_bar(group: ET.Element, y: int, name: str, part: int, whole: int) -> None:
@@ -191,18 +226,14 @@ def _arrow(root: ET.Element, path: str, x: int, y: int, head: str) -> None:
     ET.SubElement(root, "path", {"class": "head", "d": f"M {x} {y} {head} z"})
 
 
-def _draw_step(root: ET.Element, source: Box, destination: Box, edge: EdgeSummary) -> None:
+def _draw_step(root: ET.Element, source: Box, destination: Box, edge: BoxEdge) -> None:
     x = MARGIN + BOX_WIDTH // 2 - 120
     _arrow(root, f"M {x} {source.bottom} V {destination.top - 8}", x, destination.top, "l -5 -9 h 10")
-    carried, links = edge_label(edge)
-    _text(root, x + 14, source.bottom + 24, carried)
-    routes = counted(edge.routes, "route")
-    _text(
-        root, x + 14, source.bottom + 40, f"{links}, {routes}, {counted(edge.transfers, 'transfer')}", "faint"
-    )
+    _text(root, x + 14, source.bottom + 24, edge_words(edge))
+    _text(root, x + 14, source.bottom + 40, edge_details(edge), "faint")
 
 
-def _draw_detour(root: ET.Element, source: Box, destination: Box, edge: EdgeSummary, lane: int) -> None:
+def _draw_detour(root: ET.Element, source: Box, destination: Box, edge: BoxEdge, lane: int) -> None:
     side, down = MARGIN + BOX_WIDTH, destination.port(edge)
     path = f"M {side} {_leaving(source)} H {side + LANE * (lane + 1)} V {down} H {side + 8}"
     _arrow(root, path, side, down, "l 9 -5 v 10")

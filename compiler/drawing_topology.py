@@ -1,8 +1,9 @@
 """A small picture of the system: its chips, and the links that carry something.
 
 Up to 16 chips stand on one circle, with their idle links. More stand node by node, each node a box
-with its chips on a circle in it; then idle links, and what is far from anything used, are left out.
-A chip that runs a stage carries the stage's number.
+with its chips on a circle in it; then idle links, and what is far from anything used, are left out,
+and where nodes are many all links. A chip that runs a stage carries the stage's number where that fits;
+stages have two colours in turn.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ _WHOLE_NODE = 12
 _ALL_NODES = 4
 """Nodes of a system up to which idle ones are drawn too."""
 _MOST_NODES = 100
+_LINKED_NODES = 16
+"""Nodes up to which links are drawn."""
 _LARGEST_DOT, _NUMBERED = 10.0, 5.5
 """Radius of a chip, at most, and from which on a number fits in."""
 
@@ -51,7 +54,8 @@ def draw_topology(root: ET.Element, plan: Plan, left: int, top: int) -> None:
     for x, y, side in picture.boxes:
         frame = {"class": "node", "x": f"{x:.1f}", "y": f"{y:.1f}", "rx": "4"}
         ET.SubElement(group, "rect", frame, width=f"{side:.1f}", height=f"{side:.1f}")
-    _draw_links(group, plan, picture)
+    if len(picture.boxes) <= _LINKED_NODES:
+        _draw_links(group, plan, picture)
     stage_of = {chip: index for index, stage in enumerate(plan.stages) for chip in stage.chips}
     for chip, place in picture.chips.items():
         _draw_chip(group, place, picture.radius, stage_of.get(chip))
@@ -80,7 +84,7 @@ def lay_out(plan: Plan) -> Picture | None:
         chips if len(chips) <= _WHOLE_NODE else [chip for chip in chips if chip in used]
         for chips in members.values()
     ]
-    return _boxed(shown, f"numbers: stages; {len(shown)} of {counted(total, 'node')}")
+    return _boxed(shown, f"{len(shown)} of {counted(total, 'node')}")
 
 
 def _involved(plan: Plan) -> set[ChipId]:
@@ -104,7 +108,8 @@ def _boxed(nodes: Sequence[Sequence[ChipId]], caption: str) -> Picture:
         x, y = (position % columns) * cell, (position // columns) * cell
         boxes.append((x, y, side))
         places |= _circle(chips, (x + side / 2, y + side / 2), side / 2 - radius - 2)
-    return Picture(places, tuple(boxes), radius, caption)
+    told = "numbers" if radius >= _NUMBERED else "colours in turn"
+    return Picture(places, tuple(boxes), radius, f"{told}: stages; {caption}")
 
 
 def _circle(chips: Sequence[ChipId], centre: Point, radius: float) -> dict[ChipId, Point]:
@@ -141,7 +146,8 @@ def _draw_chip(group: ET.Element, place: Point, radius: float, stage: int | None
     numbered = radius >= _NUMBERED
     # An idle chip is smaller, so that it does not compete with the numbers.
     size = radius if stage is not None else max(radius / 2, min(radius, 2.5))
-    dot = {"class": "chip" if stage is None else "busy", "cx": f"{x:.1f}", "cy": f"{y:.1f}"}
+    style = "chip" if stage is None else "busy odd" if stage % 2 else "busy"
+    dot = {"class": style, "cx": f"{x:.1f}", "cy": f"{y:.1f}"}
     ET.SubElement(group, "circle", dot, r=f"{size:.1f}")
     if numbered and stage is not None:
         letters = 1.2 * radius if stage < 100 else 0.9 * radius

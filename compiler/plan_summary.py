@@ -26,6 +26,8 @@ from chiplan.ir import (
     tile_timing,
 )
 
+from .quantities import counted, grouped
+
 UNITS = tuple(Unit)
 
 
@@ -130,6 +132,15 @@ def context_of(plan: Plan) -> int | None:
     """Cached tokens and new ones together; None for a model without state."""
     context = dict(plan.options).get("context")
     return int(context) if context and plan.graph.states else None
+
+
+def state_words(plan: Plan) -> str:
+    """What a model with state holds, to follow the sequence: `, context 2,048, 1 user resident`."""
+    if not plan.graph.states:
+        return ""
+    context = context_of(plan)
+    held = f", context {grouped(context)}" if context is not None else ""
+    return f"{held}, {counted(plan.users, 'user')} resident"
 
 
 def precision_words(plan: Plan) -> str:

@@ -1,6 +1,7 @@
 """How figures are written for people: grouped thousands, binary sizes, shares."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from math import isfinite
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -57,3 +58,16 @@ def ranges(numbers: Sequence[int]) -> str:
 def counted(number: int, noun: str) -> str:
     """1 link, 2 links."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def least_and_most(values: Sequence[int]) -> str:
+    """2, 17, 5 -> 2-17; one number where all are equal."""
+    low, high = min(values), max(values)
+    return grouped(low) if low == high else f"{grouped(low)}-{grouped(high)}"
+
+
+def groups_words(meshes: Sequence[tuple[int, ...]]) -> str:
+    """Groups of the stages in order: 8, then two of 4 by 8 chips are `8, 2 of 4x8`."""
+    runs = [(mesh, len(list(alike))) for mesh, alike in groupby(meshes)]
+    shapes = (("x".join(map(str, mesh)), count) for mesh, count in runs)
+    return ", ".join(shape if count == 1 else f"{count} of {shape}" for shape, count in shapes)
