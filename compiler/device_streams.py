@@ -5,16 +5,16 @@ Where chips exchange tensors of which each has a piece of the outermost atom, ev
 of that atom's stream takes a little of every piece in turn.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import prod
 
 from chiplan.ir import Graph, Operator, Role, Unit, matrix_factors, mesh_ways
 
 from .atoms import FactorAtom, GraphAtoms, TensorAtom
-from .device_forms import Atoms
+from .device_forms import Atoms, Form
 from .device_operators import LocalFactors
 from .device_stages import DeviceStage
-from .device_storage import Stored
 from .device_weaving import Weave
 
 _Node = tuple[str | int, int, int]
@@ -26,12 +26,7 @@ def find_weaves(graph: Graph, atoms: GraphAtoms, stage: DeviceStage) -> dict[int
     streams = _Streams()
     for index in stage.stage.operators:
         _connect(streams, graph, atoms, index)
-    pieces: dict[_Node, int] = {}
-    for name, stored in stage.stored.items():
-        if graph.tensors[name].role is Role.VALUE:
-            for atom, ways in _exchanged(stored):
-                stream = streams.find((name, *atom))
-                pieces[stream] = max(ways, pieces.get(stream, 0))
+    pieces = _pieces(graph, stage, streams)
     found = {}
     for index in stage.stage.operators if pieces else ():
         weave = _weave(index, graph.operators[index], stage.local[index], streams, pieces)
@@ -70,17 +65,26 @@ def _connect(streams: _Streams, graph: Graph, atoms: GraphAtoms, index: int) -> 
                     streams.join((name, *tensor_atom), (index, *along))
 
 
-def _exchanged(stored: Stored) -> Iterator[tuple[TensorAtom, int]]:
-    """The outermost atom of a tensor, and into how many pieces exchanges between the chips cut it."""
-    form = stored.form
-    atom = _outermost(form.atoms)
-    if atom is None:
-        return
-    extent = form.atoms[atom[0]][atom[1]]
-    axes = [cut for place, cut in form.cuts if place == atom]
-    for ways in (mesh_ways(form.mesh, cut) for cut in (*axes, *([form.flat] if form.flat else []))):
-        if ways > 1 and extent % ways == 0:
-            yield atom, ways
+def _pieces(graph: Graph, stage: DeviceStage, streams: _Streams) -> dict[_Node, int]:
+    """By stream, into how many pieces most of what is exchanged is cut along it; for those where it is."""
+    nbytes: dict[_Node, Counter[int]] = {}
+    for name, stored in stage.stored.items():
+        atom = _outermost(stored.form.atoms)
+        if atom is None or name not in stage.written:
+            continue
+        tensor = graph.tensors[name]
+        if stored.is_gathered or stage.written[name].reduction is not None:
+            counts = nbytes.setdefault(streams.find((name, *atom)), Counter())
+            counts[_ways(stored.form, atom)] += tensor.nbytes
+    most = {stream: max(counts, key=lambda ways: (counts[ways], ways)) for stream, counts in nbytes.items()}
+    return {stream: ways for stream, ways in most.items() if ways > 1}
+
+
+def _ways(form: Form, atom: TensorAtom) -> int:
+    """Into how many even pieces of its outermost atom a tensor is exchanged."""
+    cut = next((axes for place, axes in form.cuts if place == atom), form.flat)
+    ways = mesh_ways(form.mesh, cut)
+    return ways if form.atoms[atom[0]][atom[1]] % ways == 0 else 1
 
 
 def _outermost(atoms: Atoms) -> TensorAtom | None:

@@ -118,12 +118,14 @@ def _gather_parts(piece: int, spread: list[list[Handover]], flat: ReadyMap, size
     firsts, lasts = _chunks(piece, size)
     owners = np.arange(ways)[:, None] * piece
     cycles = range_maximum(flat, (owners + firsts).ravel(), (owners + lasts).ravel()).reshape(ways, -1)
-    return [
+    parts = [
         Part(*spread[c][step], c * piece + low, c * piece + high, c * piece + low, int(cycles[c, k]))
         for k, (low, high) in enumerate(zip(firsts.tolist(), lasts.tolist(), strict=True))
         for step in range(ways - 1)
         for c in range(ways)
     ]
+    # What is made early goes early; a chunk that is passed on keeps its order.
+    return sorted(parts, key=lambda part: part.ready)
 
 
 def _scatter_parts(elements: int, part: int, ways: int, flat: ReadyMap, size: int) -> list[Part]:
