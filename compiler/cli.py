@@ -18,6 +18,7 @@ from chiplan.ir import ChiplanError, ExitCode, InternalFault, Problem
 
 from .cli_options import (
     COUNT,
+    SectionedCommand,
     chip_counts,
     merged_bindings,
     with_json,
@@ -46,6 +47,8 @@ Examples:
   chiplan compile gpt2 --target groq-node --chips 8 -o gpt2.chiplan
   chiplan simulate gpt2.chiplan
   chiplan show gpt2.chiplan --svg gpt2.svg
+  chiplan show gpt2.chiplan --sharding
+  chiplan compile llama2-7b-decode --target groq-rack --objective latency
   chiplan scale bert-large --chips 4-8 --min-efficiency 0.9
   chiplan inspect mymodel.onnx
   chiplan compile mymodel.onnx --sequence 128 --target ./mychip.toml --chips 4 --json
@@ -53,6 +56,15 @@ Examples:
 \b
 Exit codes: 0 done, 1 a check said no, 2 bad input or usage, 3 infeasible,
 4 incomparable, 70 a bug in chiplan.
+"""
+
+COMPILE_EXAMPLES = """
+\b
+Examples:
+  chiplan compile gpt2 --target groq-node --chips 8
+  chiplan compile bert-large --target groq-node --objective latency --sequence 384
+  chiplan compile llama2-7b-decode --target groq-rack --objective latency --pareto
+  chiplan compile gpt2 --target groq-node --groups 4,4 --pin node_linear=n
 """
 
 PLAN = click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
@@ -74,14 +86,14 @@ def chiplan() -> None:
     """
 
 
-@chiplan.command("compile")
+@chiplan.command("compile", cls=SectionedCommand, epilog=COMPILE_EXAMPLES)
 @MODEL
 @click.option(
     "--target", "target_name", required=True, metavar="NAME|FILE", help="A shipped target or a TOML file."
 )
 @with_planning
 @with_shape
-@click.option("--pareto", is_flag=True, help="Also the frontier of chips, latency and interval.")
+@click.option("--pareto", is_flag=True, help="Also plan along the frontier of chips, latency and interval.")
 @click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
 @with_json
 def compile_verb(
@@ -211,7 +223,7 @@ def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, sharding: boo
     return ExitCode.DONE
 
 
-@chiplan.command("scale")
+@chiplan.command("scale", cls=SectionedCommand)
 @MODEL
 @click.option(
     "--chips", type=chip_counts, required=True, metavar="N,N-M,...", help="Counts, such as 1,2,4-8."

@@ -11,11 +11,53 @@ MOST_USERS = 2**20
 LARGEST_EXTENT = 2**31 - 1
 """That of `import_dimensions`, which asks for more than an option's check may wait for."""
 
-COUNT = click.IntRange(1, LARGEST_EXTENT)
-USERS = click.IntRange(1, MOST_USERS)
+
+class Count(click.IntRange):
+    """A whole number of 1 or more; `--help` does not spell out the largest that is taken."""
+
+    def _describe_range(self) -> str:
+        return ""
+
+
+class Microseconds(click.FloatRange):
+    """A time above zero, described like `Count`."""
+
+    def _describe_range(self) -> str:
+        return ""
+
+
+COUNT = Count(1, LARGEST_EXTENT)
+USERS = Count(1, MOST_USERS)
 MOST_COUNTS = 64
 """Chip counts in one run of `scale`."""
-MICROSECONDS = click.FloatRange(0.0, 1e12, min_open=True)
+MICROSECONDS = Microseconds(0.0, 1e12, min_open=True)
+
+SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Where", ("target_name", "chips")),
+    (
+        "What is best",
+        ("objective", "max_latency", "max_interval", "pareto", "min_efficiency", "weak", "layers"),
+    ),
+    ("The work", ("batch", "sequence", "context", "bind", "users", "precision")),
+    ("The solver's decisions, taken from it", ("groups", "pins", "wire")),
+    ("What is written", ("output", "svg", "as_json", "help")),
+)
+"""Options of `compile` and `scale`, as `--help` lists them."""
+
+
+class SectionedCommand(click.Command):
+    """A command whose `--help` lists its options in sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = {option.name: option for option in self.get_params(ctx) if isinstance(option, click.Option)}
+        listed = {name for _, names in SECTIONS for name in names}
+        others = tuple(name for name in known if name is not None and name not in listed)
+        for title, names in (*SECTIONS, ("Besides", others)):
+            found = (known[name].get_help_record(ctx) for name in names if name in known)
+            records = [record for record in found if record is not None]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def binding(value: str) -> tuple[str, int]:
@@ -72,7 +114,7 @@ def chip_counts(value: str) -> tuple[int, ...]:
 def with_planning(command: Command) -> Command:
     """Adds the options that say what a good plan is."""
     options = (
-        click.option("--chips", type=COUNT, help="Use at most so many chips. [all of the target]"),
+        click.option("--chips", type=COUNT, metavar="N", help="Use at most so many. [all of the target]"),
         click.option(
             "--objective",
             type=click.Choice(["throughput", "latency", "chips"]),
@@ -84,7 +126,7 @@ def with_planning(command: Command) -> Command:
             "--groups",
             type=group_sizes,
             metavar="N,N,...",
-            help="One stage for each entry, on a group of so many chips. [the solver's choice]",
+            help="One stage for each entry, on a group of so many chips.",
         ),
     )
     command = with_limits(command)
@@ -104,6 +146,7 @@ def with_limits(command: Command) -> Command:
         click.option(
             "--users",
             type=USERS,
+            metavar="N",
             default=1,
             show_default=True,
             help="Resident states, of --batch sequences each.",
@@ -118,12 +161,12 @@ def with_limits(command: Command) -> Command:
             type=pin,
             multiple=True,
             metavar="NODE=FACTOR",
-            help="Split this factor of an ONNX node's operator, or none.",
+            help="Split this factor of an ONNX node, or none; may be repeated. `show --sharding` lists both.",
         ),
         click.option(
             "--wire",
             type=click.Choice(["fp16", "fp32"]),
-            help="Type of partial sums on links. [fp16 for fp16, int32 for int8]",
+            help="Type of partial sums on links. [fp16; their own with --precision model; int8's are int32]",
         ),
     )
     for option in reversed(options):
@@ -141,12 +184,20 @@ def with_shape(command: Command) -> Command:
     """Adds the options that bind symbolic dimensions."""
     options = (
         click.option(
-            "--batch", type=COUNT, default=1, show_default=True, help="Sequences that run together."
+            "--batch",
+            type=COUNT,
+            metavar="N",
+            default=1,
+            show_default=True,
+            help="Sequences that run together.",
         ),
-        click.option("--sequence", type=COUNT, help="Tokens in this run. [1 with a KV cache, else 128]"),
+        click.option(
+            "--sequence", type=COUNT, metavar="N", help="Tokens in this run. [1 with a KV cache, else 128]"
+        ),
         click.option(
             "--context",
             type=COUNT,
+            metavar="N",
             help="Cached tokens and this run's together. [2048, or the position table if smaller]",
         ),
         click.option(

@@ -21,10 +21,17 @@ LIKE_SHOWN = 3
 STANDARD_OUTPUT = Path("-")
 
 
+class _Page(Console):
+    """A console that leaves it to `main` what becomes of a reader who went away."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def page() -> Console:
     """Standard output as a page: plain and 80 columns wide unless it is a terminal."""
     width = None if sys.stdout.isatty() else WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return _Page(width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_json(document: Mapping[str, object]) -> None:
