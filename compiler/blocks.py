@@ -5,7 +5,7 @@ numbers. Where in a layer the blocks begin is free: where the fewest bytes cross
 between and after repeated layers is a block of its own, or has other repeated layers inside.
 """
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from chiplan.ir import Graph, Operator, Unit
 
-from .crossing import allowed_cuts, crossing_bytes, products_across, value_spans
-from .graph_edit import kept_tensors, readers_of
+from .crossing import Crossing
+from .graph_edit import kept_tensors
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class CutPosition:
         return sum(value.nbytes for value in self.values if not value.cheap)
 
 
-def find_blocks(graph: Graph) -> tuple[Block, ...]:
-    """All operators of the graph in blocks, in their order."""
-    structure = _structures(graph)
-    crossing = crossing_bytes(graph)
-    ranges = _segmented(graph, structure, crossing, 0, len(structure))
+def find_blocks(graph: Graph, structure: np.ndarray | None = None) -> tuple[Block, ...]:
+    """All operators of the graph in blocks, in their order; `structure` as `structures` has it, if known."""
+    structure = structures(graph) if structure is None else structure
+    crossing = Crossing(graph)
+    ranges = _segmented(structure, crossing, 0, len(structure))
     kinds: dict[Hashable, int] = {}
-    wiring = _Wiring(graph, structure)
+    wiring = _Wiring(crossing, structure)
     return tuple(
         Block(first, last, kinds.setdefault(wiring.of(first, last), len(kinds))) for first, last in ranges
     )
@@ -71,35 +71,38 @@ def cut_positions(
     each stage executes for itself; see `partitioning.recomputable`."""
     count = len(graph.operators)
     crossing: list[list[CrossingValue]] = [[] for _ in range(count + 1)]
-    for name, (written, read) in value_spans(graph).items():
+    between = Crossing(graph)
+    for name, (written, read) in between.spans.items():
         value = CrossingValue(name, graph.tensors[name].nbytes, written[-1] in recomputed)
         for position in range(written[0] + 1, read + 1):
             crossing[position].append(value)
     block_of = np.repeat(np.arange(len(blocks)), [block.last - block.first for block in blocks])
-    allowed = allowed_cuts(graph, frozenset(recomputed))
+    allowed = between.allowed_cuts(frozenset(recomputed))
     return tuple(
         CutPosition(position, int(block_of[position]), tuple(crossing[position]), bool(allowed[position]))
         for position in range(1, count)
     )
 
 
-def _structures(graph: Graph) -> np.ndarray:
+def structures(graph: Graph) -> np.ndarray:
     """int64[operators]: equal numbers for operators that differ in names alone."""
+    kinds: dict[Hashable, int] = {}
+    stored = {
+        name: kinds.setdefault((tensor.shape, tensor.dtype, tensor.role, tensor.resident_rows), len(kinds))
+        for name, tensor in graph.tensors.items()
+    }
     numbers: dict[Hashable, int] = {}
-    forms = (_form(operator, graph) for operator in graph.operators)
+    forms = (_form(operator, stored) for operator in graph.operators)
     return np.array([numbers.setdefault(form, len(numbers)) for form in forms], dtype=np.int64)
 
 
-def _form(operator: Operator, graph: Graph) -> Hashable:
-    def stored(name: str) -> Hashable:
-        tensor = graph.tensors[name]
-        return tensor.shape, tensor.dtype, tensor.role, tensor.resident_rows
-
+def _form(operator: Operator, stored: Mapping[str, int]) -> Hashable:
+    """What an operator is but for names; `stored` numbers the kinds of tensors."""
     return (
         operator.unit,
-        tuple((f.extent, f.reducer, f.whole, f.gathered) for f in operator.factors),
-        tuple((operand.view, operand.axes, stored(operand.tensor)) for operand in operator.operands),
-        tuple((r.axes, r.offsets, r.value, stored(r.tensor)) for r in operator.results),
+        tuple([(f.extent, f.reducer, f.whole, f.gathered) for f in operator.factors]),
+        tuple([(operand.view, operand.axes, stored[operand.tensor]) for operand in operator.operands]),
+        tuple([(r.axes, r.offsets, r.value, stored[r.tensor]) for r in operator.results]),
         operator.body,
     )
 
@@ -107,10 +110,10 @@ def _form(operator: Operator, graph: Graph) -> Hashable:
 class _Wiring:
     """How the operators of a range hang together: tensors numbered as they appear, and which leave it."""
 
-    def __init__(self, graph: Graph, structure: np.ndarray) -> None:
-        self._graph, self._structure = graph, structure.tolist()
-        self._kept = kept_tensors(graph)
-        self._last_read = {name: readers[-1] for name, readers in readers_of(graph.operators).items()}
+    def __init__(self, crossing: Crossing, structure: np.ndarray) -> None:
+        self._graph, self._structure = crossing.graph, structure.tolist()
+        self._kept = kept_tensors(crossing.graph)
+        self._last_read = {name: readers[-1] for name, readers in crossing.readers.items()}
 
     def of(self, first: int, last: int) -> Hashable:
         numbers: dict[str, int] = {}
@@ -139,19 +142,17 @@ class _Repeat:
         return (self.last - self.first) // self.period
 
 
-def _segmented(
-    graph: Graph, structure: np.ndarray, crossing: np.ndarray, first: int, last: int
-) -> list[tuple[int, int]]:
+def _segmented(structure: np.ndarray, crossing: Crossing, first: int, last: int) -> list[tuple[int, int]]:
     """[first, last) in ranges: the layers that repeat, and what is around them likewise."""
     repeats = _repeats(structure[first:last])
     for found in repeats:
         repeat = replace(found, first=found.first + first, last=found.last + first)
-        if _is_chain(graph, repeat):
-            start = _best_start(graph, repeat, crossing)
+        if _is_chain(crossing.graph, repeat):
+            start = _best_start(repeat, crossing)
             end = start + (repeat.last - start) // repeat.period * repeat.period
             layers = list(pairwise(range(start, end + 1, repeat.period)))
-            before = _segmented(graph, structure, crossing, first, start)
-            return [*before, *layers, *_segmented(graph, structure, crossing, end, last)]
+            before = _segmented(structure, crossing, first, start)
+            return [*before, *layers, *_segmented(structure, crossing, end, last)]
     return [(first, last)] if first < last else []
 
 
@@ -159,7 +160,10 @@ def _repeats(structure: np.ndarray) -> list[_Repeat]:
     """Of every period its longest run, those that cover most first, then the shortest periods."""
     found = []
     for period in range(1, len(structure) // 2 + 1):
-        same = np.concatenate([[False], structure[period:] == structure[:-period], [False]])
+        alike = structure[period:] == structure[:-period]
+        if np.count_nonzero(alike) < period:
+            continue
+        same = np.concatenate([[False], alike, [False]])
         ends = np.flatnonzero(same[1:] != same[:-1]).reshape(-1, 2)
         lengths = ends[:, 1] - ends[:, 0]
         if len(ends) and lengths.max() >= period:
@@ -182,15 +186,15 @@ def _is_chain(graph: Graph, repeat: _Repeat) -> bool:
     return True
 
 
-def _best_start(graph: Graph, repeat: _Repeat, crossing: np.ndarray) -> int:
+def _best_start(repeat: _Repeat, crossing: Crossing) -> int:
     """Among the starts of most whole periods, the first that cuts best: where a cut is allowed, the fewest
     bytes cross, and none come straight from a product, where chips may hold partial sums."""
     spare = (repeat.last - repeat.first) % repeat.period
-    allowed, products = allowed_cuts(graph, frozenset()), products_across(graph)
+    allowed, products, nbytes = crossing.allowed_cuts(), crossing.products, crossing.nbytes
 
     def cost(start: int) -> tuple[int, int, int, int]:
         bounds = slice(start + repeat.period, repeat.last, repeat.period)
         refused = int((~allowed[bounds]).sum())
-        return refused, int(crossing[bounds].max()), int(products[bounds].sum()), start
+        return refused, int(nbytes[bounds].max()), int(products[bounds].sum()), start
 
     return min(range(repeat.first, repeat.first + spare + 1), key=cost)

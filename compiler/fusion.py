@@ -64,17 +64,16 @@ def _host(
     made one of its operands, or read one as it does."""
     if not _fusible(operator):
         return None
-    extents = _extents(operator)
+    extents, barred = _extents(operator), 0
+    for other in before:
+        barred |= groups[other].ancestors
     for host in reversed(candidates):
         group = groups[host]
-        if not group.takes_more or group.instructions + len(operator.body) > chained:
+        if barred >> host & 1 or not group.takes_more:
             continue
-        if (
-            group.extents == extents
-            and _aligned(operator, group)
-            and _reducers_agree(operator, group)
-            and all(not groups[other].ancestors >> host & 1 for other in before if other != host)
-        ):
+        if group.instructions + len(operator.body) > chained or group.extents != extents:
+            continue
+        if _aligned(operator, group) and _reducers_agree(operator, group):
             return host
     return None
 

@@ -1,6 +1,6 @@
 """What every graph pass needs: who writes and reads a tensor, dead code, a stable topological order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 
@@ -20,8 +20,10 @@ def readers_of(operators: Iterable[Operator]) -> dict[str, list[int]]:
     """Indices of the operators that read each tensor, once each."""
     readers: dict[str, list[int]] = {}
     for index, operator in enumerate(operators):
-        for name in dict.fromkeys(operand.tensor for operand in operator.operands):
-            readers.setdefault(name, []).append(index)
+        for operand in operator.operands:
+            found = readers.setdefault(operand.tensor, [])
+            if not found or found[-1] != index:
+                found.append(index)
     return readers
 
 
@@ -32,23 +34,41 @@ def kept_tensors(graph: Graph) -> set[str]:
 
 def sorted_graph(graph: Graph, operators: list[Operator], tensors: dict[str, Tensor] | None = None) -> Graph:
     """The graph with these operators in a stable topological order, without dead ones and tensors."""
-    live = _live(graph, operators)
-    operators = [operator for operator, keep in zip(operators, live, strict=True) if keep]
-    if not _in_order(operators):
-        operators = _ordered(operators)
+    needed = kept_tensors(graph)
+    if _in_order(operators):
+        ordered = _needed_in_order(operators, needed)
+    else:
+        live = _live(operators, needed)
+        ordered = _ordered([operator for operator, keep in zip(operators, live, strict=True) if keep])
+    used = needed.union(graph.inputs, *map(_touched, ordered))
+    known = tensors or graph.tensors
     return replace(
-        graph, operators=tuple(operators), tensors=_used_tensors(graph, operators, tensors or graph.tensors)
+        graph, operators=tuple(ordered), tensors={name: known[name] for name in known if name in used}
     )
+
+
+def _touched(operator: Operator) -> list[str]:
+    return [o.tensor for o in operator.operands] + [r.tensor for r in operator.results]
 
 
 def _in_order(operators: Sequence[Operator]) -> bool:
     """Whether nothing is read before it is written, but by its writer."""
     last = {result.tensor: index for index, operator in enumerate(operators) for result in operator.results}
-    return all(
-        last.get(operand.tensor, -1) <= index
-        for index, operator in enumerate(operators)
-        for operand in operator.operands
-    )
+    for index, operator in enumerate(operators):
+        for operand in operator.operands:
+            if last.get(operand.tensor, index) > index:
+                return False
+    return True
+
+
+def _needed_in_order(operators: Sequence[Operator], kept: Collection[str]) -> list[Operator]:
+    """Those, in order, on which a kept tensor depends."""
+    needed, found = set(kept), []
+    for operator in reversed(operators):
+        if not needed.isdisjoint(result.tensor for result in operator.results):
+            needed.update([operand.tensor for operand in operator.operands])
+            found.append(operator)
+    return found[::-1]
 
 
 def _ordered(operators: Sequence[Operator]) -> list[Operator]:
@@ -79,20 +99,14 @@ def _ordered(operators: Sequence[Operator]) -> list[Operator]:
     return ordered
 
 
-def _live(graph: Graph, operators: list[Operator]) -> list[bool]:
+def _live(operators: Sequence[Operator], kept: Collection[str]) -> list[bool]:
+    """Which operators a kept tensor depends on."""
     writers = writers_of(operators)
     live = [False] * len(operators)
-    stack = [w for name in sorted(kept_tensors(graph)) for w in writers.get(name, ())]
+    stack = [w for name in sorted(kept) for w in writers.get(name, ())]
     while stack:
         index = stack.pop()
         if not live[index]:
             live[index] = True
             stack += [w for operand in operators[index].operands for w in writers.get(operand.tensor, ())]
     return live
-
-
-def _used_tensors(graph: Graph, operators: list[Operator], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    used = kept_tensors(graph) | set(graph.inputs)
-    used.update(operand.tensor for operator in operators for operand in operator.operands)
-    used.update(result.tensor for operator in operators for result in operator.results)
-    return {name: tensor for name, tensor in tensors.items() if name in used}

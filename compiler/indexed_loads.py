@@ -56,7 +56,8 @@ def index_weight_loads(graph: Graph) -> Graph:
             operators[reader], result = merged
             if result.shape != graph.tensors[result.name].shape:
                 taken_apart[result.name] = result
-    return _seen_whole(graph, operators, taken_apart)
+    changed = any(new is not old for new, old in zip(operators, graph.operators, strict=True))
+    return _seen_whole(graph, operators, taken_apart) if changed else graph
 
 
 def _seen_whole(graph: Graph, operators: list[Operator], taken_apart: Mapping[str, Tensor]) -> Graph:

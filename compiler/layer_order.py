@@ -4,20 +4,34 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chiplan.ir import Graph, Role, Unit
+from chiplan.ir import Graph, Role, Tensor, Unit
 
-from .blocks import Block, find_blocks
+from .blocks import Block, find_blocks, structures
 from .graph_edit import writers_of
 
 _TABLE = 1 << 20
 """Elements from which a weight is no small table."""
 
 
+Order = tuple[int, ...]
+"""Operators of a graph, by index."""
+
+
 def layer_order(graph: Graph) -> Graph:
     """The same operators in an order in which layers are contiguous, if another than the graph's own helps:
     small tables that several layers read first, then each operator as late as what reads it allows."""
-    orders = (graph, tables_first(graph), _depth_first(tables_first(graph)))
-    return min(orders, key=lambda order: _layering(find_blocks(order)))
+    structure, tabled = structures(graph), _tables_first(graph)
+    deep = tuple(tabled[index] for index in _depth_first(_in_order(graph, tabled)))
+
+    def layering(order: Order) -> tuple[int, int]:
+        return _layering(find_blocks(_in_order(graph, order), structure[list(order)]))
+
+    own = tuple(range(len(graph.operators)))
+    return _in_order(graph, min(dict.fromkeys((own, tabled, deep)), key=layering))
+
+
+def _in_order(graph: Graph, order: Order) -> Graph:
+    return replace(graph, operators=tuple(graph.operators[index] for index in order))
 
 
 def _layering(blocks: Sequence[Block]) -> tuple[int, int]:
@@ -29,26 +43,26 @@ def _layering(blocks: Sequence[Block]) -> tuple[int, int]:
     return sum(distinct.values()), before
 
 
-def tables_first(graph: Graph) -> Graph:
+def _tables_first(graph: Graph) -> Order:
     """Operators that need neither the matrix unit, nor a state, nor a large weight, before all others:
     masks, rotary tables, position arithmetic."""
     writers = writers_of(graph.operators)
     early: set[int] = set()
     for index, operator in enumerate(graph.operators):
-        tensors = [graph.tensors[o.tensor] for o in operator.operands] + [
-            graph.tensors[r.tensor] for r in operator.results
-        ]
-        small = all(
-            t.role is not Role.STATE and not (t.role is Role.WEIGHT and t.elements >= _TABLE) for t in tensors
-        )
+        if operator.unit is Unit.MATRIX:
+            continue
         before = [w for operand in operator.operands for w in writers.get(operand.tensor, ())]
-        if operator.unit is not Unit.MATRIX and small and all(w in early for w in before):
+        touched = [o.tensor for o in operator.operands] + [r.tensor for r in operator.results]
+        if early.issuperset(before) and all(_is_small(graph.tensors[name]) for name in touched):
             early.add(index)
-    order = sorted(range(len(graph.operators)), key=lambda index: index not in early)
-    return replace(graph, operators=tuple(graph.operators[index] for index in order))
+    return tuple(sorted(range(len(graph.operators)), key=lambda index: index not in early))
 
 
-def _depth_first(graph: Graph) -> Graph:
+def _is_small(tensor: Tensor) -> bool:
+    return tensor.role is not Role.STATE and not (tensor.role is Role.WEIGHT and tensor.elements >= _TABLE)
+
+
+def _depth_first(graph: Graph) -> Order:
     """Each operator just before the first that needs it, what nobody reads by how deep it lies."""
     before, depth = _needed(graph), [0] * len(graph.operators)
     for index, needed in enumerate(before):
@@ -65,7 +79,7 @@ def _depth_first(graph: Graph) -> Graph:
                 stack.pop()
             else:
                 stack.append((following, iter(before[following])))
-    return replace(graph, operators=tuple(graph.operators[index] for index in order))
+    return tuple(order)
 
 
 def _needed(graph: Graph) -> list[list[int]]:

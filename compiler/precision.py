@@ -91,7 +91,9 @@ def _leads_to_angles(operator: Operator, angles: set[str]) -> bool:
 def _retype_operator(operator: Operator, dtype: DType, kept: set[str]) -> Operator:
     if {result.tensor for result in operator.results} <= kept:
         return operator
-    body = tuple(replace(i, dtype=dtype) if i.dtype.is_float else i for i in operator.body)
+    body = tuple(
+        Instruction(i.opcode, i.inputs, dtype, i.attributes) if i.dtype.is_float else i for i in operator.body
+    )
     if kept.isdisjoint(operand.tensor for operand in operator.operands):
         return replace(operator, body=body)
     # A sine of an angle, a value of codes: computed in the angle's or scale's type, then rounded.

@@ -43,6 +43,8 @@ def dequantisations(graph: Graph) -> dict[str, Quantised]:
 def gather_codes(graph: Graph) -> Graph:
     """A table with one scale is gathered as codes; the rows are dequantised, not the table."""
     known, tensors = dequantisations(graph), dict(graph.tensors)
+    if not known:
+        return graph
     makers = {operator.results[0].tensor: operator for operator in graph.operators}
     operators: list[Operator] = []
     for operator in graph.operators:
@@ -118,7 +120,7 @@ def drop_requantisations(graph: Graph) -> Graph:
             known[name] = match
         elif name not in kept and (codes := _same_codes(operator, known, graph.tensors)) is not None:
             aliases[name] = codes
-    return sorted_graph(graph, operators)
+    return sorted_graph(graph, operators) if aliases else graph
 
 
 def _reading(operator: Operator, aliases: Mapping[str, Seen], tensors: Tensors) -> Operator:

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from chiplan.ir import (
+    DType,
     Graph,
     Instruction,
     Operand,
@@ -14,6 +15,7 @@ from chiplan.ir import (
     Reshape,
     Result,
     Role,
+    Shape,
     Tensor,
     Transpose,
     Unit,
@@ -56,25 +58,35 @@ def merge_duplicates(graph: Graph) -> Graph:
     """Common subexpressions: an operator that computes what an earlier one has computed goes."""
     kept, writers = kept_tensors(graph), writers_of(graph.operators)
     aliases: dict[str, tuple[str, View]] = {}
-    seen: dict[object, Operator] = {}
+    seen: dict[tuple[str, ...], list[Operator]] = {}
     operators: list[Operator] = []
     for operator in graph.operators:
         operator = _renamed(operator, aliases, graph.tensors)
         names = [result.tensor for result in operator.results]
-        alone = all(
-            len(writers[n]) == 1 and graph.tensors[n].role is Role.VALUE and n not in kept for n in names
-        )
-        shapes = tuple((graph.tensors[n].shape, graph.tensors[n].dtype) for n in names)
-        results = tuple(replace(result, tensor="") for result in operator.results)
-        key = (operator.unit, operator.factors, operator.operands, operator.body, results, shapes)
-        if alone and key in seen:
-            twins = zip(names, seen[key].results, strict=True)
-            aliases.update({name: (twin.tensor, ()) for name, twin in twins})
-            continue
-        if alone:
-            seen[key] = operator
+        if all(len(writers[n]) == 1 and graph.tensors[n].role is Role.VALUE and n not in kept for n in names):
+            earlier = seen.setdefault(tuple(operand.tensor for operand in operator.operands), [])
+            twin = next((other for other in earlier if _computes_the_same(operator, other, graph)), None)
+            if twin is not None:
+                pairs = zip(names, twin.results, strict=True)
+                aliases.update({name: (result.tensor, ()) for name, result in pairs})
+                continue
+            earlier.append(operator)
         operators.append(operator)
-    return sorted_graph(graph, operators)
+    return sorted_graph(graph, operators) if aliases else graph
+
+
+def _computes_the_same(one: Operator, other: Operator, graph: Graph) -> bool:
+    """Whether two operators differ in the names of their results alone."""
+    read = (one.unit, one.factors, one.operands, one.body)
+    if read != (other.unit, other.factors, other.operands, other.body):
+        return False
+    return [_made(result, graph) for result in one.results] == [_made(r, graph) for r in other.results]
+
+
+def _made(result: Result, graph: Graph) -> tuple[Result, Shape, DType]:
+    """A result without its name."""
+    tensor = graph.tensors[result.tensor]
+    return replace(result, tensor=""), tensor.shape, tensor.dtype
 
 
 def drop_casts(graph: Graph) -> Graph:
@@ -89,6 +101,8 @@ def drop_casts(graph: Graph) -> Graph:
             aliases[name] = alias
         else:
             operators.append(operator)
+    if not aliases:
+        return graph
     return sorted_graph(graph, [_renamed(operator, aliases, graph.tensors) for operator in operators])
 
 

@@ -59,7 +59,7 @@ def fold_weight_sums(graph: Graph) -> Graph:
             operators.append(operator)
         else:
             tensors[name] = found
-    return sorted_graph(graph, operators, tensors)
+    return sorted_graph(graph, operators, tensors) if len(operators) < len(graph.operators) else graph
 
 
 def _constant_sum(operator: Operator, graph: Graph) -> Tensor | None:
