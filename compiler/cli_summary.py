@@ -56,7 +56,8 @@ def print_figures(console: Console, plan: Plan, measured: Mapping[str, object]) 
 def _rates(plan: Plan, measured: Mapping[str, object]) -> Iterator[str]:
     """Rates, each with what it holds for."""
     context = context_of(plan)
-    holds = precision_words(plan) + (f", context {grouped(context)}" if context is not None else "")
+    types = precision_types(plan) if plan.precision == "model" else (plan.precision,)
+    holds = ", ".join((*types, *((f"context {grouped(context)}",) if context is not None else ())))
     for name, words, condition in (
         ("inferences_per_second", "inferences a second:", ""),
         ("tokens_per_second_read", "tokens read a second:", f" ({counted(plan.sequence, 'token')} a run)"),

@@ -1,4 +1,4 @@
-"""The README's two commands print exactly what the README says (`--update-golden` writes it there)."""
+"""The README's commands print exactly what the README says (`--update-golden` writes it there)."""
 
 import re
 import shlex
@@ -12,10 +12,11 @@ BLOCK = re.compile(r"```text\n(.*?)```", flags=re.DOTALL)
 COMMANDS = (
     "chiplan compile gpt2 --target groq-node --chips 8 -o gpt2.chiplan",
     "chiplan simulate gpt2.chiplan",
+    "chiplan compile llama2-7b-decode --target groq-rack --objective latency",
 )
 
 
-def test_both_commands_print_what_the_readme_says(
+def test_the_commands_print_what_the_readme_says(
     repository: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
