@@ -94,14 +94,15 @@ class Planner:
     def _best_with_fewer(self, built: GraphProblem, cuts: StageCuts) -> Candidate:
         """The best plan of all counts up to the one asked for. A cut into many stages may have a small
         load and still not close: links are full, or a user waits for hops. Fewer are tried as long as
-        their load could be better, so that more chips never give a worse plan."""
+        their load could be better, so that more chips never give a worse plan. So is a smaller count that
+        the best cut leaves as many stages of: with that limit the cut may be another."""
         best = self._best(built, cuts)
         if self.options.objective != "throughput":
             return best
         tried = max(1, _FEWER_EFFORT // len(best.stages))
         promising = [
             fewer
-            for stages in range(len(best.stages) - 1, 0, -1)
+            for stages in range(built.problem.stages - 1, 0, -1)
             if least_load(fewer := replace(built.problem, stages=stages)) < self._bar(best)
         ]
         for fewer in promising[:: max(1, ceil(len(promising) / tried))]:
