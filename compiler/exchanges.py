@@ -18,8 +18,11 @@ from .links import LinkScheduler
 from .movements import Leg, Moved, arrival_map
 from .ready_times import ReadyMap, constant_map, map_step, range_maximum
 
-_CHUNKS = 16
-"""Chunks of a piece: more use the routes more evenly, and take longer to schedule."""
+_CHUNKS, _MOST_CHUNKS = 16, 64
+"""Chunks of a piece, and of a large one: more use the routes more evenly and leave less for the end, and
+take longer to schedule."""
+_LONG_CHUNK = 1_000
+"""Cycles on a link beyond which a chunk is cut: a few times what it takes to reach another chip."""
 
 
 class Part(NamedTuple):
@@ -57,7 +60,7 @@ def run_exchange(
     sets = [[chips[rank] for rank in ranks] for ranks in mesh_peers(mesh, exchange.axes)]
     ways = len(sets[0])
     piece = source.elements if exchange.kind is ExchangeKind.SHIFT else -(-source.elements // ways)
-    size = links.chunk_elements(source, piece, _CHUNKS) if links else max(1, -(-piece // _CHUNKS))
+    size = _chunk_elements(source, piece, links) if links else max(1, -(-piece // _CHUNKS))
     flat = map_step(ready, Reshape((source.elements,)))
     parts = [_parts(exchange, (source, target), flat, size, peers, links) for peers in sets]
     if not parts[0]:
@@ -68,6 +71,12 @@ def run_exchange(
     forwarded = exchange.kind is ExchangeKind.GATHER
     moved = links.carry(_legs(parts, sets, forwarded), source, target.name, divide=True)
     return Moved(moved, arrival_map(target, moved.at, moved.last - moved.first, moved.arrival))
+
+
+def _chunk_elements(tensor: Tensor, piece: int, links: LinkScheduler) -> int:
+    """Elements of a chunk of a piece."""
+    cycles = piece * tensor.dtype.itemsize // links.rule.flit_bytes * links.rule.cycles_per_flit
+    return links.chunk_elements(tensor, piece, min(_MOST_CHUNKS, max(_CHUNKS, cycles // _LONG_CHUNK)))
 
 
 def exchange_by_pattern(

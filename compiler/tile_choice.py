@@ -17,6 +17,7 @@ from chiplan.ir import (
     Tensor,
     Tiling,
     Unit,
+    block_extents,
     matrix_factors,
     matrix_rules,
     tile_timing,
@@ -45,32 +46,44 @@ def _matrix_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip
     """
     roles = matrix_factors(operator)
     extents = [factor.extent for factor in operator.factors]
-    itemsize = tensors[operator.operands[1].tensor].dtype.itemsize
     rows = prod(extents[f] for f in roles.rows)
+    itemsize = tensors[operator.operands[1].tensor].dtype.itemsize
 
-    def cost(choice: tuple[MatrixRule, int]) -> tuple[int, int]:
-        rule, chunks = choice
+    def cost(choice: tuple[MatrixRule, tuple[int, ...]]) -> tuple[int, int]:
+        rule, chunk = choice
         load = ceil(rule.rows * rule.columns * itemsize / chip.matrix.load_bytes_per_cycle)
-        blocks = prod(extents[f] for f in roles.batch) * chunks
-        blocks *= _pieces(extents, roles.columns, rule.columns)
+        gaps = np.maximum(_chunk_rows(extents, roles.rows, chunk) * rule.cycles_per_row, load)
+        atoms = prod(extents[f] for f in roles.batch) * _pieces(extents, roles.columns, rule.columns)
+        idle = -atoms * len(gaps) % chip.matrix.instances * int(gaps.max())
+        cycles = ceil((atoms * int(gaps.sum()) + idle) / chip.matrix.instances)
         depth = _pieces(extents, roles.reduced, rule.rows)
-        chunk = ceil(rows / chunks) * rule.cycles_per_row
-        return ceil(blocks / chip.matrix.instances) * depth * max(chunk, load), abs(chunk - _LONGEST // 2)
+        return cycles * depth, abs(prod(chunk) * rule.cycles_per_row - _LONGEST // 2)
 
-    rules = matrix_rules(operator, tensors, chip)
-    rule, chunks = min(product(rules, range(1, min(rows, 4 * _PIECES) + 1)), key=cost)
+    chunks = dict.fromkeys(
+        tuple(_fill_inner(extents, roles.rows, ceil(rows / count)).values())
+        for count in range(1, min(rows, 4 * _PIECES) + 1)
+    )
+    rule, chunk = min(product(matrix_rules(operator, tensors, chip), chunks), key=cost)
     blocks = [1] * len(extents)
     for f, block in (
         *_filled(extents, roles.columns, rule.columns).items(),
         *_filled(extents, roles.reduced, rule.rows).items(),
+        *zip(roles.rows, chunk, strict=True),
     ):
         blocks[f] = block
-    _fill_inner(blocks, extents, roles.rows, ceil(rows / chunks))
     gathered = tuple(f for f, factor in enumerate(operator.factors) if factor.gathered)
     for f in gathered:
         blocks[f] = extents[f]
     streamed = sorted((*roles.batch, *roles.rows))
     return Tiling(tuple(blocks), (*streamed, *roles.columns, *roles.reduced, *gathered))
+
+
+def _chunk_rows(extents: list[int], factors: tuple[int, ...], chunk: tuple[int, ...]) -> np.ndarray:
+    """Rows of every chunk that blocks of the row factors make, int64[chunks]."""
+    rows = np.ones(1, dtype=np.int64)
+    for f, block in zip(factors, chunk, strict=True):
+        rows = np.multiply.outer(rows, block_extents(extents[f], block)).ravel()
+    return rows
 
 
 def _filled(extents: list[int], factors: tuple[int, ...], side: int) -> dict[int, int]:
@@ -86,12 +99,14 @@ def _pieces(extents: list[int], factors: tuple[int, ...], side: int) -> int:
     return prod(ceil(extents[f] / block) for f, block in _filled(extents, factors, side).items())
 
 
-def _fill_inner(blocks: list[int], extents: list[int], factors: tuple[int, ...], budget: int) -> None:
-    """Give `budget` iterations to the innermost factors first, in even pieces."""
+def _fill_inner(extents: list[int], factors: tuple[int, ...], budget: int) -> dict[int, int]:
+    """Blocks of `factors`, in their order: `budget` iterations go to the innermost first, in even pieces."""
+    blocks = {}
     for f in reversed(factors):
         pieces = ceil(extents[f] / max(1, min(budget, extents[f])))
         blocks[f] = ceil(extents[f] / pieces)
         budget //= blocks[f]
+    return {f: blocks[f] for f in factors}
 
 
 def _streaming_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> Tiling:
@@ -108,7 +123,9 @@ def _streaming_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: C
     wanted = min(_LONGEST, max(_SHORTEST, ceil(cycles / _PIECES)))
     blocks = list(extents)
     streamed = [f for f in uncut if not operator.factors[f].gathered]
-    _fill_inner(blocks, extents, cut, max(1, wanted * per_cycle // prod(extents[f] for f in streamed)))
+    budget = max(1, wanted * per_cycle // prod(extents[f] for f in streamed))
+    for f, block in _fill_inner(extents, cut, budget).items():
+        blocks[f] = block
     return Tiling(tuple(blocks), (*cut, *uncut))
 
 
