@@ -67,4 +67,5 @@ def _document(point: FrontierPoint, clock: int) -> dict[str, object]:
     groups = [list(mesh) for mesh in fields.pop("meshes")]
     marks = {"nondominated": fields.pop("is_nondominated"), "written": fields.pop("is_chosen")}
     rates = {"rate": fields.pop("rate"), "total_rate": fields.pop("total_rate")}
-    return {"chips": point.chips, "groups": groups, **named, **times, **rates, **marks}
+    pace = {"pace_cycles": point.pace}
+    return {"chips": point.chips, "groups": groups, **named, **times, **pace, **rates, **marks}

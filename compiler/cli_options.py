@@ -1,5 +1,6 @@
 """Options that several verbs share, and the types that check them."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,25 +13,11 @@ LARGEST_EXTENT = 2**31 - 1
 """That of `import_dimensions`, which asks for more than an option's check may wait for."""
 
 
-class Count(click.IntRange):
-    """A whole number of 1 or more; `--help` does not spell out the largest that is taken."""
-
-    def _describe_range(self) -> str:
-        return ""
-
-
-class Microseconds(click.FloatRange):
-    """A time above zero, described like `Count`."""
-
-    def _describe_range(self) -> str:
-        return ""
-
-
-COUNT = Count(1, LARGEST_EXTENT)
-USERS = Count(1, MOST_USERS)
+COUNT = click.IntRange(1, LARGEST_EXTENT)
+USERS = click.IntRange(1, MOST_USERS)
 MOST_COUNTS = 64
 """Chip counts in one run of `scale`."""
-MICROSECONDS = Microseconds(0.0, 1e12, min_open=True)
+MICROSECONDS = click.FloatRange(0.0, 1e12, min_open=True)
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Where", ("target_name", "chips")),
@@ -45,6 +32,10 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Options of `compile` and `scale`, as `--help` lists them."""
 
 
+_RANGE = re.compile(r"  \[[\d.]+<=?x<=?[\d.]+\]|; [\d.]+<=?x<=?[\d.]+(?=\])")
+"""What click adds to the help of a number; a refusal names the range."""
+
+
 class SectionedCommand(click.Command):
     """A command whose `--help` lists its options in sections."""
 
@@ -54,7 +45,7 @@ class SectionedCommand(click.Command):
         others = tuple(name for name in known if name is not None and name not in listed)
         for title, names in (*SECTIONS, ("Besides", others)):
             found = (known[name].get_help_record(ctx) for name in names if name in known)
-            records = [record for record in found if record is not None]
+            records = [(names, _RANGE.sub("", words)) for names, words in filter(None, found)]
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)

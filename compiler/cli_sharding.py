@@ -1,7 +1,7 @@
 """`chiplan show --sharding`: what every operator splits, what it costs, and the next best choice."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any
 
@@ -117,3 +117,11 @@ def _change(collective: PlannedCollective) -> str:
 def axes_words(names: Sequence[str]) -> str:
     """One entry a mesh axis; once where all are alike."""
     return names[0] if len(set(names)) == 1 else " x ".join(names)
+
+
+def choice_document(choice: ShardingChoice) -> dict[str, object]:
+    """An entry of `sharding` of `show --json`."""
+    collectives = [
+        asdict(collective) | {"dtype": collective.dtype.value} for collective in choice.collectives
+    ]
+    return asdict(choice) | {"collectives": collectives}

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from chiplan.ir import Plan, Unit
 
+from .cli_sharding import choice_document
 from .cli_summary import print_bounds, print_headline
 from .cli_tables import print_list, print_table, table
 from .plan_folding import Run, fold_edges, fold_stages
@@ -188,8 +189,8 @@ def plan_document(plan: Plan, sha256: str) -> dict[str, object]:
         "simulated": True,
         "usable_sram_bytes": int(plan.target.chip.usable_bytes),
         "stage_details": [_stage_document(stage) for stage in summarise_stages(plan)],
-        "sharding": [asdict(choice) for choice in plan.sharding],
-        "transfers": [asdict(edge) for edge in summarise_edges(plan)],
+        "sharding": [choice_document(choice) for choice in plan.sharding],
+        "transfers": [asdict(edge) | {"exchanges": dict(edge.exchanges)} for edge in summarise_edges(plan)],
         "links": [_link_document(used) for used in summarise_links(plan)],
         "bounds": [asdict(bound) for bound in plan.bounds],
         "certificates": [asdict(proof) for proof in plan.certificates],
