@@ -21,6 +21,8 @@ from .ready_times import ReadyMap, constant_map, map_step, range_maximum
 _CHUNKS, _MOST_CHUNKS = 16, 64
 """Chunks of a piece, and of a large one: more use the routes more evenly and leave less for the end, and
 take longer to schedule."""
+_LEGS, _FEWEST_CHUNKS = 800, 4
+"""Chunks that all pairs of chips together send in one exchange, and each pair at the least."""
 _LONG_CHUNK = 1_000
 """Cycles on a link beyond which a chunk is cut: a few times what it takes to reach another chip."""
 
@@ -60,7 +62,8 @@ def run_exchange(
     sets = [[chips[rank] for rank in ranks] for ranks in mesh_peers(mesh, exchange.axes)]
     ways = len(sets[0])
     piece = source.elements if exchange.kind is ExchangeKind.SHIFT else -(-source.elements // ways)
-    size = _chunk_elements(source, piece, links) if links else max(1, -(-piece // _CHUNKS))
+    pairs = len(sets) * ways * (ways - 1)
+    size = _chunk_elements(source, piece, pairs, links) if links else max(1, -(-piece // _CHUNKS))
     flat = map_step(ready, Reshape((source.elements,)))
     parts = [_parts(exchange, (source, target), flat, size, peers, links) for peers in sets]
     if not parts[0]:
@@ -73,10 +76,11 @@ def run_exchange(
     return Moved(moved, arrival_map(target, moved.at, moved.last - moved.first, moved.arrival))
 
 
-def _chunk_elements(tensor: Tensor, piece: int, links: LinkScheduler) -> int:
-    """Elements of a chunk of a piece."""
+def _chunk_elements(tensor: Tensor, piece: int, pairs: int, links: LinkScheduler) -> int:
+    """Elements of a chunk of a piece that each of so many pairs of chips sends."""
     cycles = piece * tensor.dtype.itemsize // links.rule.flit_bytes * links.rule.cycles_per_flit
-    return links.chunk_elements(tensor, piece, min(_MOST_CHUNKS, max(_CHUNKS, cycles // _LONG_CHUNK)))
+    most = max(_FEWEST_CHUNKS, min(_MOST_CHUNKS, _LEGS // pairs))
+    return links.chunk_elements(tensor, piece, min(most, max(_CHUNKS, cycles // _LONG_CHUNK)))
 
 
 def exchange_by_pattern(

@@ -43,6 +43,10 @@ are allowed."""
 _EFFORT, _FEWEST_TRIES, _MOST_TRIES = 8_000, 1, 6
 """Operators that are scheduled in all, and the plans that are tried at the least and the most."""
 
+_LIGHT = 1 << 17
+"""Bytes that are carried from layer to layer beyond which no group spans several nodes: the few links
+between nodes would take longer than what is divided."""
+
 _MOST_OF_A_GROUP = 32
 """Beyond so many chips weight blocks are padded more than they are divided, and exchanges take longer than
 what is saved; --groups asks for larger ones."""
@@ -146,7 +150,13 @@ class GroupPlanner:
         """Shapes of groups that are worth a try with the chips allowed, or those asked for."""
         groups = self.options.groups
         if groups is None:
-            return tuple(mesh for mesh in self._shapes_there_are if prod(mesh) <= _MOST_OF_A_GROUP)
+            carried = self._carried[1:-1]
+            is_light = not len(carried) or int(carried.min()) <= _LIGHT
+            return tuple(
+                mesh
+                for mesh in self._shapes_there_are
+                if prod(mesh) <= _MOST_OF_A_GROUP and (is_light or len(mesh) == 1)
+            )
         known = [mesh for mesh in self._shapes_there_are if prod(mesh) in groups]
         sizes = {prod(mesh) for mesh in known}
         return (*known, *((size,) for size in sorted(set(groups) - sizes)))
