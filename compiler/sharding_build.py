@@ -10,6 +10,7 @@ what is resident lies as its readers and writers need it, or, a weight, whole on
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -27,6 +28,10 @@ from .sharding_tensors import Codes, Conversions, Held, is_complete, local_eleme
 _SMALL_WEIGHT = 1 << 16
 """A weight of several readers that is no larger is counted whole on every chip: tables and constants that
 all layers share would tie them together for the sake of a few bytes."""
+
+_HIDDEN = 90
+"""Per cent of an exchange that overlap with compute hides at the most: the last tiles' results come after
+all compute."""
 
 Access = tuple[int, int]
 """(operator, its operand or result)."""
@@ -123,7 +128,9 @@ class BlockVariables:
 
     def _add_value(self, tensor: Tensor, made: list[Placements]) -> None:
         states = self.conversions.states(self.atoms.tensors[tensor.name], tensor.dtype, made)
-        states = tuple(state for state in states if self._may_leave(tensor.name, state))
+        states = tuple(
+            self._overlapped(tensor.name, state) for state in states if self._may_leave(tensor.name, state)
+        )
         cycles = np.array([state.cost.cycles for state in states], dtype=np.int64)
         rank = np.array([state.conversions for state in states], dtype=np.int64)
         number = self._variable(tensor.name, cycles, np.zeros_like(cycles), rank)
@@ -136,6 +143,20 @@ class BlockVariables:
         for index, result in self.writers.get(tensor.name, ()):
             gives = [choice.gives[result] for choice in self.choices[index]]
             self.links.append(Link(number, self.item[index], self.codes.equal(first, gives)))
+
+    def _overlapped(self, name: str, state: Held) -> Held:
+        """A value whose partial results chips send each other while the operator that makes them, if it is
+        one, still computes: that much of the exchange takes no time of its own."""
+        writers = self.writers.get(name, ())
+        if is_complete(state.made) or state.made == state.used or len(writers) != 1:
+            return state
+        ((index, result),) = writers
+        work = min(c.cost.work for c in self.choices[index] if c.gives[result] == state.made)
+        kept = all(a == b or b != REPLICATE for a, b in zip(state.made, state.used, strict=True))
+        # Sums that come back to all chips come back after all compute.
+        sent = state.cost.link if kept else state.cost.link // 2
+        hidden = min(work, sent) * _HIDDEN // 100
+        return replace(state, cost=replace(state.cost, cycles=state.cost.cycles - hidden))
 
     def _may_leave(self, name: str, state: Held) -> bool:
         """Whether a value may stand so at the end of the block. The next block of a chain converts what it
