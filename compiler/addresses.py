@@ -66,10 +66,18 @@ class _Circle:
     def first_fit(self, order: Sequence[int]) -> np.ndarray:
         """Addresses of all buffers, each at the lowest that the ones before it in `order` leave."""
         addresses = np.full(len(order), -1, dtype=np.int64)
-        for position, index in enumerate(order):
-            others = np.array(order[:position], dtype=np.int64)
+        placed = np.array(order, dtype=np.int64)
+        # Those that share with nothing lie one behind the other.
+        solid = int(np.append(self.alone[placed], False).argmin())
+        ends = self.sizes[placed[:solid]].cumsum()
+        addresses[placed[:solid]] = ends - self.sizes[placed[:solid]]
+        floor = int(ends[-1]) if solid else 0
+        for position, index in enumerate(order[solid:], solid):
+            others = placed[solid:position]
             others = others[self.meets(index, others)]
-            addresses[index] = _first_gap(addresses[others], self.sizes[others], int(self.sizes[index]))
+            addresses[index] = _first_gap(
+                floor, addresses[others], self.sizes[others], int(self.sizes[index])
+            )
         return addresses
 
     def peak(self) -> int:
@@ -105,9 +113,11 @@ def assign_addresses(chip_id: int, needs: Sequence[BufferNeed], chip: Chip, inte
     raise OutOfSram(chip_id, min(tops), chip.usable_bytes)
 
 
-def _first_gap(starts: np.ndarray, sizes: np.ndarray, size: int) -> int:
-    """Lowest address where `size` bytes overlap none of the blocks."""
+def _first_gap(floor: int, starts: np.ndarray, sizes: np.ndarray, size: int) -> int:
+    """Lowest address from `floor` on where `size` bytes overlap none of the blocks."""
+    if not len(starts):
+        return floor
     order = np.argsort(starts, kind="stable")
-    free_from = np.concatenate([[0], np.maximum.accumulate((starts + sizes)[order])])
+    free_from = np.concatenate([[floor], np.maximum.accumulate((starts + sizes)[order])])
     fits = starts[order] - free_from[:-1] >= size
     return int(free_from[np.argmax(fits)] if fits.any() else free_from[-1])

@@ -1,7 +1,11 @@
 """Why a model does not fit, said before or after the solver, with what is missing."""
 
+from collections.abc import Sequence
+
 from chiplan.ir import Graph, Infeasible, Problem, Role, Target
 from chiplan.partitioner import FewestStages, PartitionProblem
+
+from .graph_edit import readers_of
 
 _MIB = 1 << 20
 
@@ -14,13 +18,14 @@ def megabytes(nbytes: int) -> str:
 def check_tables(graph: Graph, target: Target) -> None:
     """Refuse weights and states that no single chip can hold, all at once."""
     usable = target.chip.usable_bytes
+    readers = readers_of(graph.operators)
     problems = [
         Problem(
             "tensor_too_large",
             f"{tensor.role.value} {name} needs {megabytes(tensor.nbytes)}, one chip of {target.name} holds "
             f"{megabytes(usable)}: no pipeline of single chips can hold it. Use a smaller --precision or a "
             "target with more SRAM a chip.",
-            node=_reader(graph, name),
+            node=_reader(graph, readers.get(name, ())),
             needed=tensor.nbytes,
             available=usable,
         )
@@ -31,11 +36,12 @@ def check_tables(graph: Graph, target: Target) -> None:
         raise Infeasible(problems)
 
 
-def _reader(graph: Graph, name: str) -> str | None:
-    for operator in graph.operators:
-        if any(operand.tensor == name for operand in operator.operands):
-            return operator.nodes[0] if operator.nodes else operator.name
-    return None
+def _reader(graph: Graph, readers: Sequence[int]) -> str | None:
+    """The node of the first of `readers`, if there is one."""
+    if not readers:
+        return None
+    operator = graph.operators[readers[0]]
+    return operator.nodes[0] if operator.nodes else operator.name
 
 
 def refuse_memory(

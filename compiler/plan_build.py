@@ -1,6 +1,7 @@
 """Write a schedule down as a plan: columns in their canonical order, and an address for every buffer."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,23 +22,20 @@ from chiplan.ir import (
 from .addresses import BufferNeed, assign_addresses, rotation_copies
 from .movements import Movement
 from .scheduled_tiles import ScheduledOperator
-from .scheduling import Schedule, StageWork
+from .scheduling import Lifetime, Schedule, StageWork
 
 _UNIT_NUMBER = {unit: number for number, unit in enumerate(Unit)}
 
 
 def build_stages(stages: Sequence[StageWork], schedule: Schedule) -> tuple[Stage, ...]:
     """Every stage with its chips and its tile program."""
-    everywhere = [operator for stage in stages for operator in stage.operators]
-    shared = (
-        {operator for operator in everywhere if everywhere.count(operator) > 1} if len(stages) > 1 else set()
-    )
+    counts = Counter(operator for stage in stages for operator in stage.operators)
     return tuple(
         Stage(
             chips=tuple(map(ChipId, stage.chips)),
             mesh=stage.mesh,
             program=_program(stage, [schedule.programs[i, stage.first_chip] for i in stage.operators]),
-            recomputed=tuple(i for i in stage.operators if i in shared),
+            recomputed=tuple(i for i in stage.operators if counts[i] > 1),
         )
         for stage in stages
     )
@@ -95,17 +93,15 @@ def _leg_rows(sent: Movement, names: dict[str, int]) -> np.ndarray:
     return np.stack([*columns, sent.slot], axis=1)
 
 
-def buffer_needs(graph: Graph, stage: StageWork, schedule: Schedule, users: int) -> list[BufferNeed]:
-    """Every buffer of each of a stage's chips: residents, inputs, values made there or received."""
-    touched = dict.fromkeys(
-        name
-        for index in stage.operators
-        for name in (
-            *(operand.tensor for operand in graph.operators[index].operands),
-            *(result.tensor for result in graph.operators[index].results),
-        )
-    )
-    touched |= dict.fromkeys(name for chip, name in schedule.lifetimes if chip == stage.first_chip)
+def _buffer_needs(
+    graph: Graph, stage: StageWork, lifetimes: Mapping[str, Lifetime], interval: int, users: int
+) -> list[BufferNeed]:
+    """Every buffer of each of a stage's chips: residents, inputs, values made there or received, which live
+    for `lifetimes`."""
+    touched = set(lifetimes)
+    for index in stage.operators:
+        touched.update(operand.tensor for operand in graph.operators[index].operands)
+        touched.update(result.tensor for result in graph.operators[index].results)
     needs = []
     for name in sorted(touched):
         tensor = graph.tensors[name]
@@ -113,8 +109,8 @@ def buffer_needs(graph: Graph, stage: StageWork, schedule: Schedule, users: int)
             copies = users if tensor.role is Role.STATE else 1
             needs.append(BufferNeed(name, tensor.nbytes, copies, 0, -1))
             continue
-        life = schedule.lifetimes[stage.first_chip, name]
-        copies = rotation_copies(life.birth, life.death, schedule.interval)
+        life = lifetimes[name]
+        copies = rotation_copies(life.birth, life.death, interval)
         needs.append(BufferNeed(name, tensor.nbytes, copies, life.birth, life.death))
     return needs
 
@@ -129,8 +125,12 @@ def build_buffers(
 ) -> BufferColumns:
     """Addresses of all buffers on all chips; raises OutOfSram."""
     rows: list[tuple[int, int, int, int, int, int, int]] = []
+    lifetimes: dict[int, dict[str, Lifetime]] = {}
+    for (chip, name), life in schedule.lifetimes.items():
+        lifetimes.setdefault(chip, {})[name] = life
     for stage in stages:
-        needs = buffer_needs(graph, stage, schedule, users)
+        held = lifetimes.get(stage.first_chip, {})
+        needs = _buffer_needs(graph, stage, held, schedule.interval, users)
         addresses = assign_addresses(stage.first_chip, needs, target.chip, schedule.interval)
         rows += [
             (stage.first_chip, address, names[n.tensor], n.nbytes, n.copies, n.birth, n.death)
