@@ -75,7 +75,7 @@ def group_bounds(graph: Graph, target: Target, chips: int, users: int) -> tuple[
         total[operator.unit] += least_unit_cycles(operator, graph.tensors, target.chip)
     unit = max(Unit, key=lambda kind: total[kind])
     even = ceil(total[unit] / chips)
-    where = f"all work of the {unit.value} unit, evenly on {chips} chip{'s' if chips > 1 else ''}"
+    where = f"all work of the {unit.value} unit, evenly on the {chips} chip{'s' if chips > 1 else ''} used"
     resident = sum(
         tensor.nbytes * (users if tensor.role is Role.STATE else 1)
         for tensor in graph.tensors.values()

@@ -1,7 +1,7 @@
 """The best of all plans: pipelines of single chips, and stages on groups of chips."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from chiplan.ir import Bound, Certificate, Graph, Infeasible, Problem, ShardingChoice, Target
@@ -85,7 +85,7 @@ class PlanChoice:
         """The best of what was scheduled. Raises Infeasible like `best`."""
         if not self.found:
             raise self._refusal()
-        kept = self.kept()
+        kept = self.kept() or self._kept_otherwise()
         if not kept:
             raise self._too_slow(self.found)
         return min(kept, key=self._merit)
@@ -93,6 +93,18 @@ class PlanChoice:
     def kept(self) -> list[Planned]:
         """What was scheduled and keeps the limits asked for."""
         return [plan for plan in self.found if self._within_limits(plan.schedule)]
+
+    def _kept_otherwise(self) -> list[Planned]:
+        """Plans made for another objective, where those for the one asked for miss a limit: a pipeline that
+        is packed for its interval has a long latency, and the other way round."""
+        limited = {"latency": self.options.max_latency, "throughput": self.options.max_interval}
+        for objective, limit in limited.items():
+            if limit is not None and objective != self.options.objective:
+                other = replace(self.options, objective=objective)
+                choice = PlanChoice(self.graph, self.target, other, self.progress)
+                choice.search()
+                self.found += choice.found
+        return self.kept()
 
     @cached_property
     def planner(self) -> GroupPlanner:
@@ -172,13 +184,17 @@ class PlanChoice:
 
     def _too_slow(self, found: list[Planned]) -> Infeasible:
         clock = self.target.chip.clock_hz / 1e6
-        fastest = min(plan.schedule.latency for plan in found) / clock
-        steadiest = min(plan.schedule.interval for plan in found) / clock
-        message = (
-            f"no plan on {self.chips} chips keeps the limits: of {len(found)} scheduled, the lowest latency "
-            f"is {fastest:,.1f} us and the shortest interval {steadiest:,.1f} us. Allow more chips or raise "
-            "--max-latency or --max-interval."
-        )
+        options = self.options
+        asked = [
+            f"{name} {limit:g}: the lowest of {len(found)} scheduled plans is {lowest / clock:,.1f} us"
+            for name, limit, lowest in (
+                ("--max-latency", options.max_latency, min(plan.schedule.latency for plan in found)),
+                ("--max-interval", options.max_interval, min(plan.schedule.interval for plan in found)),
+            )
+            if limit is not None
+        ]
+        more = "Allow more chips, or raise" if self.chips < self.target.topology.chips else "Raise"
+        message = f"no plan was found on {self.chips} chips that keeps {' and '.join(asked)}. {more} what was asked."
         return Infeasible(Problem("limits_not_met", message))
 
     def _refusal(self) -> Infeasible:

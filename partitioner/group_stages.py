@@ -141,7 +141,7 @@ def _trades(arcs: Arcs, problem: GroupProblem) -> list[GroupPlan]:
 
 def _as_plan(path: Path | None, quantity: str, value: int) -> GroupPlan:
     assert path is not None
-    proof = Certificate(f"groups: {quantity}", "optimal", value, value, 0.0, 0.0)
+    proof = Certificate(f"groups: estimated {quantity}", "optimal", value, value, 0.0, 0.0)
     return GroupPlan(path.arcs, path.latency, path.interval, path.chips, proof)
 
 
