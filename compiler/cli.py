@@ -37,6 +37,7 @@ from .cli_output import (
     progress,
     write_text,
 )
+from .collection import collection_paused
 
 if TYPE_CHECKING:
     from .numeric_check import NumericsReport
@@ -96,6 +97,7 @@ def chiplan() -> None:
 @click.option("--pareto", is_flag=True, help="Also plan along the frontier of chips, latency and interval.")
 @click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
 @with_json
+@collection_paused()
 def compile_verb(
     model: str,
     target_name: str,
@@ -161,6 +163,7 @@ def compile_verb(
 @PLAN
 @click.option("--numerics", metavar="MODEL", help="Also execute all tiles and compare with onnxruntime.")
 @with_json
+@collection_paused()
 def simulate_verb(plan_path: Path, numerics: str | None, as_json: bool) -> ExitCode:
     """Check PLAN cycle by cycle; exit code 1 when it has a fault."""
     from .cli_inputs import model_file, plan_of
@@ -198,6 +201,7 @@ def _numerics(compared: "NumericsReport | None", as_json: bool) -> dict[str, obj
 @click.option("--svg", type=OUTPUT, help="Write the partition graph as a picture; - is standard output.")
 @click.option("--sharding", is_flag=True, help="What every operator splits, and the next best choice.")
 @with_json
+@collection_paused()
 def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, sharding: bool, as_json: bool) -> ExitCode:
     """Show PLAN: stages, chips, links, memory, interval, latency, what binds."""
     from .cli_inputs import plan_of

@@ -9,6 +9,7 @@ from chiplan.ir import BadInput, Cycle, Graph, InternalFault, Plan, Problem, Sha
 from chiplan.runtime_sim import Report, simulate
 
 from .canonical import build_graph
+from .collection import collection_paused
 from .fusion import fuse_vector_chains
 from .imported import ImportedModel
 from .importer import import_model
@@ -34,6 +35,7 @@ class Compiled:
     frontier: tuple[FrontierPoint, ...] = ()
 
 
+@collection_paused()
 def compile_model(
     model: Path,
     *,
@@ -115,6 +117,7 @@ def prepare(imported: ImportedModel, target: Target, options: Options) -> Prepar
     return Prepared(imported, layer_order(graph), target, options, precision)
 
 
+@collection_paused()
 def plan_model(
     imported: ImportedModel, target: Target, options: Options, progress: Callable[[str], None] = silent
 ) -> Plan:
