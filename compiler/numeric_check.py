@@ -6,6 +6,7 @@ from pathlib import Path
 from chiplan.ir import ChipId, Incomparable, Plan, Problem
 from chiplan.runtime_sim import Execution, Group, GroupInterpreter, TileExecution, execute
 
+from .import_load import load_graph_file
 from .imported import ImportedModel
 from .importer import import_model
 from .numeric_error import largest, relative_error, worst_output
@@ -155,15 +156,14 @@ def import_for_plan(plan: Plan, model_path: Path) -> ImportedModel:
     # The bindings alone fix every shape; --sequence would be refused by a model without that axis.
     prefix = "bind "
     bind = {name[len(prefix) :]: int(value) for name, value in plan.options if name.startswith(prefix)}
-    imported = import_model(model_path, bind=bind)
-    if imported.fingerprint != plan.model_fingerprint:
+    fingerprint = load_graph_file(model_path).fingerprint
+    if fingerprint != plan.model_fingerprint:
         message = (
             f"the plan was made from another model than {model_path.name}: fingerprint "
-            f"{plan.model_fingerprint[:12]}, not {imported.fingerprint[:12]}. "
-            "Give the model that was compiled."
+            f"{plan.model_fingerprint[:12]}, not {fingerprint[:12]}. Give the model that was compiled."
         )
         raise Incomparable(Problem("other_model", message))
-    return imported
+    return import_model(model_path, bind=bind)
 
 
 def check_numerics(

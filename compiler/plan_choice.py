@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from chiplan.ir import Bound, Certificate, Graph, Infeasible, Problem, ShardingChoice, Target
+from chiplan.ir import BadInput, Bound, Certificate, Graph, Infeasible, Problem, ShardingChoice, Target
 from chiplan.partitioner import GroupPlan
 
 from .group_bounds import group_bounds
@@ -64,6 +64,7 @@ class PlanChoice:
         """Schedules the most promising plans, by the objective."""
         if self.options.pins:
             check_pins(self.graph, self.planner.atoms, dict(self.options.pins))
+            self._check_groups_for_pins()
         alone, together = self._estimates()
         ways = [self._pipelines, self._groups]
         for way in ways[::-1] if together < alone else ways:
@@ -71,6 +72,14 @@ class PlanChoice:
             if latency and way == self._pipelines and self.found and OVERLAP * together < alone:
                 continue
             way()
+
+    def _check_groups_for_pins(self) -> None:
+        """Refuse pins where no stage has more than one chip: nothing is split there."""
+        if self.chips < 2 or set(self.options.groups or ()) == {1}:
+            message = (
+                "--pin: every stage has a single chip, and nothing is split; allow more --chips or --groups"
+            )
+            raise BadInput(Problem("pins_without_groups", message))
 
     def _estimates(self) -> tuple[int, int]:
         """What the objective minimises, estimated for single chips and for groups."""
@@ -194,7 +203,8 @@ class PlanChoice:
             if limit is not None
         ]
         more = "Allow more chips, or raise" if self.chips < self.target.topology.chips else "Raise"
-        message = f"no plan was found on {self.chips} chips that keeps {' and '.join(asked)}. {more} what was asked."
+        limits = " and ".join(asked)
+        message = f"no plan was found on {self.chips} chips that keeps {limits}. {more} what was asked."
         return Infeasible(Problem("limits_not_met", message))
 
     def _refusal(self) -> Infeasible:
