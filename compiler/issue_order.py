@@ -18,9 +18,9 @@ from chiplan.ir import Graph, Operator, Result, Unit
 from .tile_choice import TiledOperator
 from .tile_steps import Loop, outer_loop, seen_by, steps_needed, written
 
-_ROUNDS = 8
+_ROUNDS = 5
 """Turns of an operator at the most: more take longer to schedule and help little."""
-_SHORTEST_ROUND = 400
+_SHORTEST_ROUND = 250
 """Cycles of the busiest unit: about what it takes to send something to another chip."""
 
 

@@ -21,6 +21,7 @@ from chiplan.ir import (
 )
 
 from .exchanges import exchange_by_pattern, reads_own_piece, run_exchange
+from .graph_edit import writers_of
 from .group_sends import Sender, send_by_pattern
 from .issue_order import Portion
 from .link_patterns import LinkPatterns
@@ -126,6 +127,9 @@ class Scheduler:
         self.owned: dict[str, tuple[int, ...]] = {}
         """Mesh axes along which every chip writes its own piece of a tensor."""
         self.home: dict[str, int] = {}
+        self.shared = {name for name, found in writers_of(graph.operators).items() if len(found) > 1}
+        """Tensors that several operators write."""
+        self._asked: dict[tuple[int, int, int], tuple[ReadyMap, np.ndarray]] = {}
         self.lifetimes: dict[tuple[int, str], Lifetime] = {}
         self.programs: dict[tuple[int, int], ScheduledOperator] = {}
 
@@ -169,7 +173,7 @@ class Scheduler:
         index, chosen = portion.operator, slice(portion.first, portion.last)
         tiled, state = self.tiled[index], self.chips[chip]
         operator = tiled.operator
-        need = self._need(tiled, chip).reshape(tiled.offset.shape)[chosen]
+        need = self._need(portion, chip).reshape(tiled.offset.shape)[chosen]
         atoms_ready = (need - tiled.offset[chosen]).max(axis=1)
         np.maximum(atoms_ready, tiled.load[chosen, 0], out=atoms_ready)
         if self.room is not None:
@@ -181,8 +185,9 @@ class Scheduler:
         self.programs[index, chip] = done
         self._record(done, chip)
 
-    def _need(self, tiled: TiledOperator, chip: int) -> np.ndarray:
+    def _need(self, portion: Portion, chip: int) -> np.ndarray:
         """Earliest start of every tile as its operands allow, int64[tiles], in tile order."""
+        tiled = self.tiled[portion.operator]
         operator, tiling = tiled.operator, tiled.tiling
         grid = tiling.grid(operator)
         need = np.zeros(grid, dtype=np.int64)
@@ -192,10 +197,20 @@ class Scheduler:
             ready = self._arrived(operand, chip)
             if ready is None:
                 continue
-            cycles = _on_grid(operand, ready, tiled)
+            cycles = self._on_grid(portion, position, chip, ready)
             stationary = operator.unit is Unit.MATRIX and position > 0
             need = np.maximum(need, cycles + load if stationary else cycles)
         return need.transpose(tiling.order).ravel()
+
+    def _on_grid(self, portion: Portion, position: int, chip: int, ready: ReadyMap) -> np.ndarray:
+        """What an operand asks of every tile; found once for all portions between which nothing changes."""
+        tiled, key = self.tiled[portion.operator], (portion.operator, chip, position)
+        before, cycles = self._asked.pop(key, (None, None))
+        if before is not ready or cycles is None:
+            cycles = _on_grid(tiled.operator.operands[position], ready, tiled)
+        if portion.last < len(tiled.offset):
+            self._asked[key] = ready, cycles
+        return cycles
 
     def _arrived(self, operand: Operand, chip: int) -> ReadyMap | None:
         """Ready times of an operand's tensor on a chip, sent there first if need be; None for what is
@@ -265,8 +280,8 @@ class Scheduler:
         for result in operator.results:
             ready = result_map(result, done, self.graph.tensors[result.tensor].shape)
             key = (chip, result.tensor)
-            made = latest([self.made[key], ready]) if key in self.made else ready
-            self.made[key] = made
+            shared = result.tensor in self.shared and key in self.made
+            self.made[key] = made = latest([self.made[key], ready]) if shared else ready
             if result.tensor not in self.exchanges:
                 self.ready[key] = made
             self.home.setdefault(result.tensor, chip)
