@@ -77,7 +77,7 @@ class PlanChoice:
         """Refuse pins where no stage has more than one chip: nothing is split there."""
         if self.chips < 2 or set(self.options.groups or ()) == {1}:
             message = (
-                "--pin: every stage has a single chip, and nothing is split; allow more --chips or --groups"
+                "--pin: stages of single chips split nothing; allow more --chips or --groups"
             )
             raise BadInput(Problem("pins_without_groups", message))
 
