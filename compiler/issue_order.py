@@ -43,26 +43,27 @@ def issue_order(
     stage_of = {index: number for number, stage in enumerate(stages) for index in stage}
     if not graph.exchanges:
         return [Portion(index, 0, len(done.offset)) for index, done in sorted(tiled.items())]
-    run = _Run(graph, tiled)
+    sources = {exchange.target: exchange.source for exchange in graph.exchanges}
+    run = _Run(graph, tiled, sources)
     for index in range(len(graph.operators)):
         is_alike = not run.members or stage_of.get(run.members[-1]) == stage_of.get(index)
         if not (is_alike and run.join(index)):
             found += run.portions()
-            run = _Run(graph, tiled)
+            run = _Run(graph, tiled, sources)
             run.join(index)
     return found + run.portions()
 
 
 class _Run:
-    """Operators that may take turns: none waits for all of another. members: in the graph's order."""
+    """Operators that may take turns: none waits for all of another. members: in the graph's order.
+    sources: of every tensor that chips exchange, what they send."""
 
-    def __init__(self, graph: Graph, tiled: Mapping[int, TiledOperator]) -> None:
-        self.graph, self.tiled = graph, tiled
+    def __init__(self, graph: Graph, tiled: Mapping[int, TiledOperator], sources: Mapping[str, str]) -> None:
+        self.graph, self.tiled, self._sources = graph, tiled, sources
         self.members: list[int] = []
         self._loops: dict[int, Loop | None] = {}
         self._needs: dict[int, dict[int, tuple[int, ...]]] = {}
         self._writers: dict[str, dict[int, Result]] = {}
-        self._sources = {exchange.target: exchange.source for exchange in graph.exchanges}
 
     def join(self, index: int) -> bool:
         """Take up an operator, if it may take turns with all that are there."""
