@@ -21,8 +21,8 @@ from .ready_times import ReadyMap, constant_map, map_step, range_maximum
 _CHUNKS, _MOST_CHUNKS = 16, 64
 """Chunks of a piece, and of a large one: more use the routes more evenly and leave less for the end, and
 take longer to schedule."""
-_LEGS, _FEWEST_CHUNKS = 800, 4
-"""Chunks that all pairs of chips together send in one exchange, and each pair at the least."""
+_LEGS, _MOST_LEGS, _FEWEST_CHUNKS = 800, 8_000, 4
+"""Chunks that all pairs of chips together send in one exchange, in a long one, and each pair at the least."""
 _LONG_CHUNK = 1_000
 """Cycles on a link beyond which a chunk is cut: a few times what it takes to reach another chip."""
 
@@ -79,8 +79,9 @@ def run_exchange(
 def _chunk_elements(tensor: Tensor, piece: int, pairs: int, links: LinkScheduler) -> int:
     """Elements of a chunk of a piece that each of so many pairs of chips sends."""
     cycles = piece * tensor.dtype.itemsize // links.rule.flit_bytes * links.rule.cycles_per_flit
-    most = max(_FEWEST_CHUNKS, min(_MOST_CHUNKS, _LEGS // pairs))
-    return links.chunk_elements(tensor, piece, min(most, max(_CHUNKS, cycles // _LONG_CHUNK)))
+    usual = max(_FEWEST_CHUNKS, min(_CHUNKS, _LEGS // pairs))
+    most = max(usual, min(_MOST_CHUNKS, _MOST_LEGS // pairs, cycles // _LONG_CHUNK))
+    return links.chunk_elements(tensor, piece, most)
 
 
 def exchange_by_pattern(
