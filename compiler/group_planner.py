@@ -51,7 +51,7 @@ _MOST_OF_A_GROUP = 32
 """Beyond so many chips weight blocks are padded more than they are divided, and exchanges take longer than
 what is saved; --groups asks for larger ones."""
 
-OVERLAP = 1.5
+OVERLAP = 2.0
 """Estimates of latency count no overlap: a plan may be so many times faster than its own."""
 
 _RETRIES = 4
@@ -260,7 +260,22 @@ class GroupPlanner:
         for objective in objectives:
             for plan in plan_counts(replace(problem, objective=objective), counts):
                 found.setdefault(plan.arcs, plan)
-        return sorted(found.values(), key=self.estimated_merit)
+        plans = sorted(found.values(), key=self.estimated_merit)
+        widest = None if self._is_small else self._on_widest(problem)
+        return plans if widest is None else [*plans[:1], widest, *plans[1:]]
+
+    def _on_widest(self, problem: GroupProblem) -> GroupPlan | None:
+        """The plan of least latency with the largest groups over several nodes: what they exchange is
+        estimated too high, as it overlaps with much of the rest."""
+        largest = max(self.meshes, key=prod)
+        if len(largest) == 1 or self.options.objective == "chips":
+            return None
+        kept = [n for n, shape in enumerate(self.shapes) if shape.mesh == largest or len(shape.mesh) == 1]
+        plan = plan_groups(replace(problem.on_shapes(kept), objective="latency"))
+        if plan is None:
+            return None
+        arcs = tuple(replace(arc, size_index=kept[arc.size_index]) for arc in plan.arcs)
+        return replace(plan, arcs=arcs)
 
     def single_chips(self) -> GroupPlan | None:
         """What the solver would do with stages of one chip each."""

@@ -76,9 +76,7 @@ class PlanChoice:
     def _check_groups_for_pins(self) -> None:
         """Refuse pins where no stage has more than one chip: nothing is split there."""
         if self.chips < 2 or set(self.options.groups or ()) == {1}:
-            message = (
-                "--pin: stages of single chips split nothing; allow more --chips or --groups"
-            )
+            message = "--pin: stages of single chips split nothing; allow more --chips or --groups"
             raise BadInput(Problem("pins_without_groups", message))
 
     def _estimates(self) -> tuple[int, int]:
