@@ -89,6 +89,7 @@ class IntervalSearch:
         self.waiting = False
         self._packings = (*_PACKINGS, _TIGHT_PACKING)
         self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
+        self._turns = 1
         self._order = cache(lambda operators: issue_order(graph, tiled, operators))
 
     def run(self, stages: Sequence[StageWork]) -> Found:
@@ -129,6 +130,7 @@ class IntervalSearch:
         """A pass over thousands of chips' links is dear, so few intervals are tried: from the shortest
         that could help until no longer one can be better, or the effort is spent."""
         best = alone = self._alone(stages)
+        self._turns = len(self._order(_operators(stages))) // len(self.graph.operators)
         cheap = (*_PACKINGS, _TIGHT_PACKING) if self._is_cheap(alone) else _GROUP_PACKINGS
         self._packings = (*cheap, _THRIFTY_PACKING)
         # Closer together micro-batches need more room, never less: what does not fit alone never does.
@@ -158,8 +160,9 @@ class IntervalSearch:
         return intervals[:: max(1, ceil(len(intervals) / tries))]
 
     def _effort(self, alone: Schedule) -> int:
-        """Of one pass."""
-        return _OPERATOR_EFFORT * len(self.graph.operators) + sum(len(moved.start) for moved in alone.sent)
+        """Of one pass. Where operators take turns, exchanges overlap, and few of them repeat."""
+        legs = sum(len(moved.start) for moved in alone.sent)
+        return self._turns * (_OPERATOR_EFFORT * len(self.graph.operators) + legs)
 
     def _is_cheap(self, alone: Schedule) -> bool:
         """Whether some more passes are no matter."""
@@ -253,7 +256,7 @@ class IntervalSearch:
         if self.waiting:
             operators = {stage.first_chip: stage.operators for stage in stages}
             room = SramRoom(self.graph, operators, self.target.chip, self.users)
-        order = self._order(tuple(stage.operators for stage in stages)) if packing.pauses else None
+        order = self._order(_operators(stages)) if packing.pauses else None
         return Scheduler(
             self.graph,
             self.target,
@@ -280,6 +283,11 @@ class IntervalSearch:
             interval *= 2
         # A micro-batch that has the chips to itself always closes.
         yield max(interval, alone)
+
+
+def _operators(stages: Sequence[StageWork]) -> tuple[tuple[int, ...], ...]:
+    """Those of every stage."""
+    return tuple(stage.operators for stage in stages)
 
 
 def pace(interval: int, latency: int, users: int, has_states: bool) -> int:

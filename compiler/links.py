@@ -206,11 +206,11 @@ class LinkScheduler:
     def _earliest(self, links: tuple[int, ...], slot: int, ready: int, limit: int) -> int | None:
         """First cycle before `limit` from which every hop's slot is free, or None."""
         start = ready
+        tables = [(hop * self.stride, self.table(link)) for hop, link in enumerate(links)]
         while start < limit:
             later = start
-            for hop, link in enumerate(links):
-                offset = hop * self.stride
-                free = self.table(link).first_fit(later + offset, slot)
+            for offset, table in tables:
+                free = table.first_fit(later + offset, slot)
                 if free is None:
                     return None
                 later = free - offset
