@@ -11,7 +11,7 @@ from .group_bounds import group_bounds
 from .group_planner import OVERLAP, GroupCandidate, GroupPlanner
 from .interval_search import certify, pace
 from .options import Options
-from .planner import Planner
+from .planner import NoCut, Planner
 from .scheduling import Schedule, StageWork
 from .sharding_problem import check_pins
 from .tile_choice import tile_graph
@@ -51,7 +51,7 @@ class PlanChoice:
     ) -> None:
         self.graph, self.target, self.options, self.progress = graph, target, options, progress
         self.chips = options.chips or target.topology.chips
-        self.refusals: list[Infeasible] = []
+        self.refusals: list[Infeasible | NoCut] = []
         self.found: list[Planned] = []
 
     def best(self) -> Planned:
@@ -127,7 +127,7 @@ class PlanChoice:
             tiled = tile_graph(self.graph, self.target.chip)
             beat = min((self._merit(plan)[0] for plan in self.found), default=None)
             found = Planner(self.graph, self.target, tiled, single, self.progress, beat).run()
-        except Infeasible as refusal:
+        except (Infeasible, NoCut) as refusal:
             self.refusals.append(refusal)
             return
         if found is None:
@@ -208,7 +208,11 @@ class PlanChoice:
     def _refusal(self) -> Infeasible:
         """Why nothing fits: what groups say, which can do all that single chips can, unless single chips
         know of a smaller count."""
-        return min(reversed(self.refusals), key=_smallest)
+        found = [refusal for refusal in self.refusals[::-1] if isinstance(refusal, Infeasible)]
+        fewest = min(map(_smallest, found), default=_NEVER)
+        cuts = [refusal for refusal in self.refusals if isinstance(refusal, NoCut)]
+        found += [cut.refusal() for cut in cuts if not found or cut.least < fewest]
+        return min(found, key=_smallest)
 
 
 def _smallest(refusal: Infeasible) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 
 from chiplan.ir import Bound, Certificate, Graph, Infeasible, Target
@@ -46,6 +47,15 @@ class Candidate:
     found: Found
 
 
+class NoCut(Exception):
+    """No cut into the chips asked for fits. refusal: why, and what would do, which takes solving. least: no
+    fewer chips would."""
+
+    def __init__(self, refusal: Callable[[], Infeasible], least: int) -> None:
+        super().__init__("no cut into single chips fits")
+        self.refusal, self.least = refusal, least
+
+
 class Planner:
     """Cuts, places and schedules a graph; cuts again with more room when SRAM turns out too small."""
 
@@ -66,12 +76,12 @@ class Planner:
         self.search = IntervalSearch(graph, target, tiled, options.objective, options.users, progress)
 
     def run(self) -> Planned | None:
-        """The best pipeline; None when none can beat what there is. Raises Infeasible."""
+        """The best pipeline; None when none can beat what there is. Raises Infeasible or NoCut."""
         check_tables(self.graph, self.target)
         built = self._problem(spare=0)
         cuts = self._cuts(built)
         if cuts is None:
-            raise self._refusal(built)
+            raise self._no_cut(built)
         if cuts.bound >= self.beat:
             return None
         # What is proved, is proved for the whole SRAM; first fit may need some to spare.
@@ -85,7 +95,7 @@ class Planner:
             cuts = self._cuts(built)
             if cuts is None:
                 break
-        raise self._refusal(built)
+        raise self._no_cut(built)
 
     def _cuts(self, built: GraphProblem) -> StageCuts | None:
         self.progress(f"cutting {built.problem.items} items into stages")
@@ -149,6 +159,9 @@ class Planner:
             users=self.options.users,
             spare=spare,
         )
+
+    def _no_cut(self, built: GraphProblem) -> NoCut:
+        return NoCut(partial(self._refusal, built), memory_bound(built.problem, self.target.chip).value)
 
     def _refusal(self, built: GraphProblem) -> Infeasible:
         wider = replace(built.problem, stages=max(_MOST_CHIPS, self.target.topology.chips))
