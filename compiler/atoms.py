@@ -153,11 +153,14 @@ class _Chains:
 
     def spread(self) -> None:
         """Pass all bounds on, in the order in which they came up."""
-        while self._waiting:
-            chain, bound = self._waiting.popleft()
-            for other, low, high, other_low in self._joins[chain]:
-                if bound >= low and bound % low == 0 and high % bound == 0:
-                    self.demand(other, bound // low * other_low)
+        bounds, joins, waiting = self.bounds, self._joins, self._waiting
+        while waiting:
+            chain, bound = waiting.popleft()
+            for other, low, high, other_low in joins[chain]:
+                if bound >= low and not bound % low and not high % bound:
+                    passed = bound // low * other_low
+                    if passed not in bounds[other]:
+                        self.demand(other, passed)
 
     def atoms(self, chain: int) -> tuple[int, ...]:
         """Extents between the bounds, major first."""

@@ -180,10 +180,9 @@ def _merged_body(
             values[result.tensor] = base + result.value
             if result.tensor in visible:
                 results.append(replace(result, value=base + result.value))
-    body = tuple(
-        replace(
-            instruction, inputs=tuple(i if kind == "operand" else len(operands) + i for kind, i in inputs)
-        )
-        for instruction, inputs in chain
-    )
-    return tuple(operands), tuple(results), body
+    return tuple(operands), tuple(results), tuple(_numbered(*link, len(operands)) for link in chain)
+
+
+def _numbered(instruction: Instruction, inputs: list[tuple[str, int]], operands: int) -> Instruction:
+    flat = tuple(i if kind == "operand" else operands + i for kind, i in inputs)
+    return Instruction(instruction.opcode, flat, instruction.dtype, instruction.attributes)

@@ -111,7 +111,7 @@ class _Movement(NamedTuple):
         return np.asarray(getattr(self.timeline.plan.transfers, name)[self.rows], dtype=np.int64)
 
     def carries(self, tensor: str) -> np.ndarray:
-        return np.asarray(self.column("tensor") == self.timeline.plan.tensor_names.index(tensor))
+        return np.asarray(self.column("tensor") == self.timeline.tensor_numbers[tensor])
 
     def elements(self, tensor: str) -> int:
         return self.timeline.graph.tensors[tensor].elements

@@ -55,9 +55,7 @@ def _places(timeline: Timeline, readiness: Readiness, output: Output) -> OutputP
     tensor = timeline.graph.tensors[output.tensor]
     whole: dict[int, int] = {}
     if tensor.role is not Role.WEIGHT:
-        buffers = timeline.plan.buffers
-        position = timeline.plan.tensor_names.index(output.tensor)
-        for chip in sorted(set(buffers.chip[buffers.tensor == position].tolist())):
+        for chip in timeline.holders.get(timeline.tensor_numbers[output.tensor], ()):
             last = _finish(timeline, readiness, output, int(timeline.groups.stage[chip]))
             if last != readiness.never:
                 whole[chip] = last

@@ -75,10 +75,27 @@ class Timeline:
         operator = self.graph.operators[program.operators[position]]
         tiling = program.tilings[position]
         # Operators of equal structure take equally long: those of repeated layers are timed once.
-        key = (self._structure(operator), tiling)
-        if key not in self._timings:
-            self._timings[key] = tile_timing(operator, tiling, self.graph.tensors, self.chip)
-        return self._timings[key]
+        place = (program.operators[position], tiling)
+        if place not in self._timings:
+            key = (self._structure(operator), tiling)
+            if key not in self._timings:
+                self._timings[key] = tile_timing(operator, tiling, self.graph.tensors, self.chip)
+            self._timings[place] = self._timings[key]
+        return self._timings[place]
+
+    @cached_property
+    def tensor_numbers(self) -> dict[str, int]:
+        """Position of every tensor in `Plan.tensor_names`."""
+        return {name: number for number, name in enumerate(self.plan.tensor_names)}
+
+    @cached_property
+    def holders(self) -> dict[int, list[int]]:
+        """Chips that have a buffer for a tensor, ascending, by the tensor's number."""
+        pairs = np.unique(np.stack([self.plan.buffers.tensor, self.plan.buffers.chip]), axis=1)
+        found: dict[int, list[int]] = {}
+        for tensor, chip in pairs.T.tolist():
+            found.setdefault(tensor, []).append(chip)
+        return found
 
     def _structure(self, operator: Operator) -> object:
         """All that a tile's duration may depend on."""
