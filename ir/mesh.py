@@ -141,8 +141,8 @@ class ExchangeKind(Enum):
     receives the others from their owners (or from who has them already)."""
     SCATTER = "scatter"
     """Of the row-major elements of `source`, chip d receives [d * part, min((d + 1) * part, elements))
-    from every chip c, into row (c - d - 1) mod n of `target`; target shape [n - 1, part], where n * part is no less than
-    the elements."""
+    from every chip c, into row (c - d - 1) mod n of `target`; target shape [n - 1, part], where n * part
+    is no less than the elements."""
     SHIFT = "shift"
     """The whole of `source` on chip c is `target` on chip (c + by) mod n; equal shapes."""
 

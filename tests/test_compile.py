@@ -59,7 +59,9 @@ def test_numerics_agree_with_quantised_weights(name: str, precision: str) -> Non
 def test_the_interval_is_within_five_per_cent_of_its_bound(name: str, chips: int) -> None:
     found = compiled(name, "groq-node", chips=chips)
     assert found.plan.interval <= 1.05 * interval_bound(found)
-    cuts = [c for c in found.plan.certificates if c.problem in ("stages: interval", "groups: estimated interval")]
+    cuts = [
+        c for c in found.plan.certificates if c.problem in ("stages: interval", "groups: estimated interval")
+    ]
     assert {c.status for c in cuts} == {"optimal"}
 
 
