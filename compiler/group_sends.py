@@ -6,7 +6,6 @@ an entry chip, and is passed on inside the reading group. A short tensor goes to
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from math import ceil
 
 import numpy as np
@@ -61,7 +60,8 @@ def send_to_group(
     ranges = _ranges(tensor, sender, max(1, min(wanted, flits // 2)))
     size = links.chunk_elements(tensor, max(r.last - r.first for r in ranges), _CHUNKS)
     flat = map_step(ready, Reshape((tensor.elements,)))
-    ways = [_way(r, chips, direct, links.router, load) for load in [_Load()] for r in ranges]
+    crossing = _Crossing(sender.chips, chips, links.router)
+    ways = [_way(r, chips, direct, links.router, crossing) for r in ranges]
     legs = _legs(ranges, ways, flat, size)
     moved = links.carry(legs, tensor, tensor.name, divide=True)
     return Moved(moved, arrival_map(tensor, moved.at, moved.last - moved.first, moved.arrival))
@@ -98,36 +98,46 @@ def _ranges(tensor: Tensor, sender: Sender, wanted: int) -> list[Range]:
     ]
 
 
-class _Load:
-    """How many ranges every chip has sent to the other group, or taken from it."""
+class _Crossing:
+    """Which chip of a group sends a range to which chip of another: the nearest, but not one always."""
 
-    def __init__(self) -> None:
-        self._ranges: dict[tuple[str, int], int] = {}
+    def __init__(self, senders: Sequence[int], chips: Sequence[int], router: Router | PartRouter) -> None:
+        self._place = {chip: place for place, chip in enumerate(senders)}
+        self._senders, self._chips = senders, chips
+        self._hops = np.array([[router.distance(a, b) for b in chips] for a in senders], dtype=np.int64)
+        self._sent = np.zeros((len(senders), 1), dtype=np.int64)
+        self._taken = np.zeros((1, len(chips)), dtype=np.int64)
 
-    def of(self, sender: int, entry: int) -> int:
-        return self._ranges.get(("out", sender), 0) + self._ranges.get(("in", entry), 0)
+    def to_each(self, holders: Sequence[int]) -> list[Handover]:
+        """To every chip from the nearest holder."""
+        nearest = self._hops[self._rows(holders)].argmin(axis=0)
+        pairs = zip(nearest.tolist(), self._chips, strict=True)
+        return [Handover(holders[place], chip) for place, chip in pairs]
 
-    def add(self, sender: int, entry: int) -> None:
-        for key in (("out", sender), ("in", entry)):
-            self._ranges[key] = self._ranges.get(key, 0) + 1
+    def next_pair(self, holders: Sequence[int]) -> Handover:
+        """A holder and an entry near each other, of which neither has had much to do."""
+        rows = self._rows(holders)
+        hops = self._hops[rows]
+        cost = hops + self._sent[rows] + self._taken
+        place, entry = np.unravel_index(int((cost * (hops.max() + 1) + hops).argmin()), hops.shape)
+        self._sent[rows[place]] += 1
+        self._taken[0, entry] += 1
+        return Handover(holders[int(place)], self._chips[int(entry)])
+
+    def _rows(self, holders: Sequence[int]) -> list[int]:
+        return [self._place[chip] for chip in holders]
 
 
 def _way(
-    r: Range, chips: Sequence[int], direct: bool, router: Router | PartRouter, load: _Load
+    r: Range, chips: Sequence[int], direct: bool, router: Router | PartRouter, crossing: _Crossing
 ) -> list[Handover]:
     """Handovers (chips) that bring a range to all `chips`."""
-
-    def cost(pair: tuple[int, int]) -> tuple[int, int]:
-        return router.distance(*pair) + load.of(*pair), router.distance(*pair)
-
     if direct:
-        nearest = [min(product(r.holders, [chip]), key=cost) for chip in chips]
-        return [Handover(*pair) for pair in nearest]
-    sender, entry = min(product(r.holders, chips), key=cost)
-    load.add(sender, entry)
-    root = list(chips).index(entry)
+        return crossing.to_each(r.holders)
+    first = crossing.next_pair(r.holders)
+    root = list(chips).index(first.receiver)
     inside = spread_from(root, chips, router, forward=True)
-    return [Handover(sender, entry), *(Handover(chips[h.sender], chips[h.receiver]) for h in inside)]
+    return [first, *(Handover(chips[h.sender], chips[h.receiver]) for h in inside)]
 
 
 def _legs(

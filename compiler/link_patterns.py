@@ -8,7 +8,7 @@ take part, so that groups of other nodes are left alone.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,6 +54,8 @@ class LinkPatterns:
 
     def __init__(self, target: Target, router: Router | None = None) -> None:
         self.target, self.router = target, router or Router(target.topology)
+        self._node_of = np.array(target.topology.node_of, dtype=np.int64)
+        self._ends = np.array(target.topology.links, dtype=np.int64).reshape(-1, 3)
         self._regions: dict[tuple[int, ...], Region] = {}
         self._kinds: dict[tuple[tuple[int, int], ...], int] = {}
         self._routers: list[tuple[Target, Router]] = []
@@ -106,11 +108,7 @@ class LinkPatterns:
 
     def _region(self, chips: tuple[int, ...]) -> Region:
         if chips not in self._regions:
-            topology = self.target.topology
-            for near in (chips, (*chips, *self._between(chips)), range(topology.chips)):
-                region = _wired(chips, near, topology)
-                if _is_connected(region):
-                    break
+            region = next(region for near in self._near(chips) if (region := self._wired(chips, near)))
             kind = self._kinds.setdefault(region.wiring, len(self._kinds))
             if kind == len(self._routers):
                 part = _as_target(region, self.target)
@@ -118,10 +116,27 @@ class LinkPatterns:
             self._regions[chips] = replace(region, kind=kind)
         return self._regions[chips]
 
-    def _between(self, chips: tuple[int, ...]) -> list[int]:
-        """Chips on shortest routes from the first one to the others."""
-        routes = [self.router.routes(chips[0], chip)[:1] for chip in chips[1:]]
-        return [int(self.target.topology.links[link].source) for r in routes for links in r for link in links]
+    def _near(self, chips: tuple[int, ...]) -> Iterator[Collection[int]]:
+        """Chips, on whose nodes links may be used: ever more."""
+        yield chips
+        yield {*chips, *self.router.between(chips[0], chips[1:])}
+        yield range(self.target.topology.chips)
+
+    def _wired(self, chips: tuple[int, ...], near: Collection[int]) -> Region | None:
+        """A region of `chips` and all others on the nodes of `near`, if its links join all of them."""
+        node_of, ends = self._node_of, self._ends
+        inside = np.isin(node_of, np.unique(node_of[list(near)]))
+        inside[list(chips)] = False
+        ordered = (*chips, *np.flatnonzero(inside).tolist())
+        place = np.full(len(node_of), -1, dtype=np.int64)
+        place[list(ordered)] = np.arange(len(ordered))
+        source, destination = place[ends[:, 0]], place[ends[:, 1]]
+        numbers = np.flatnonzero((source >= 0) & (destination >= 0))
+        # By the ends of a link, then its port: parallel links in an order of their own.
+        numbers = numbers[np.lexsort((ends[numbers, 2], destination[numbers], source[numbers]))]
+        wiring = tuple(zip(source[numbers].tolist(), destination[numbers].tolist(), strict=True))
+        region = Region(ordered, numbers.astype(np.int32), wiring)
+        return region if _is_connected(region) or len(ordered) == len(node_of) else None
 
 
 def _coarse(made: ReadyMap, base: int, grain: int) -> ReadyMap:
@@ -132,21 +147,6 @@ def _coarse(made: ReadyMap, base: int, grain: int) -> ReadyMap:
 
 def _shifted(ready: ReadyMap, by: int) -> ReadyMap:
     return replace(ready, cycles=ready.cycles + by)
-
-
-def _wired(chips: tuple[int, ...], near: Sequence[int], topology: Topology) -> Region:
-    """A region of `chips` and all others on the nodes of `near`."""
-    nodes = {topology.node_of[chip] for chip in near}
-    others = {chip for chip in range(topology.chips) if topology.node_of[chip] in nodes}
-    ordered = (*chips, *sorted(others - set(chips)))
-    place = {chip: position for position, chip in enumerate(ordered)}
-    inside = sorted(
-        (place[link.source], place[link.destination], link.port, number)
-        for number, link in enumerate(topology.links)
-        if link.source in place and link.destination in place
-    )
-    numbers = np.array([link[3] for link in inside], dtype=np.int32)
-    return Region(ordered, numbers, tuple(link[:2] for link in inside))
 
 
 def _is_connected(region: Region) -> bool:

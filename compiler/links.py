@@ -7,7 +7,7 @@ its slots on all links are fixed by its first, and none may overlap another modu
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from math import ceil
 
@@ -49,6 +49,22 @@ class Router:
                     distances[before] = distances[chip] + 1
                     queue.append(before)
         return distances
+
+    def between(self, source: int, destinations: Collection[int]) -> set[int]:
+        """Chips on the first of the shortest routes to each destination, the destinations left out."""
+        before, queue, left = {source: source}, deque([source]), set(destinations) - {source}
+        while queue and left:
+            chip = queue.popleft()
+            for following, _ in self._links[chip]:
+                if following not in before:
+                    before[following] = chip
+                    queue.append(following)
+                    left.discard(following)
+        found = {source}
+        for chip in destinations:
+            while (chip := before.get(chip, source)) not in found:
+                found.add(chip)
+        return found
 
     def _routes(self, source: int, destination: int) -> tuple[tuple[int, ...], ...]:
         distances = self.distances(destination)

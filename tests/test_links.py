@@ -57,6 +57,14 @@ def test_slots_are_ready_connected_and_disjoint(name, cases, interval) -> None:
         assert taken.max() == 1
 
 
+@pytest.mark.parametrize("name", ["tiny-ring", "groq-264"])
+def test_chips_between_are_those_of_the_first_routes(name: str) -> None:
+    topology = load_target(name).topology
+    router, chips = Router(topology), list(range(1, topology.chips, 7))
+    routes = [router.routes(0, chip)[0] for chip in chips]
+    assert router.between(0, chips) == {int(topology.links[link].source) for r in routes for link in r}
+
+
 def test_a_large_tensor_spreads_over_detours_in_a_clique() -> None:
     target = TARGETS["groq-node"]
     tensor = Tensor("t", (1024, 1024), DType.FP16, Role.VALUE)
