@@ -1,6 +1,9 @@
 """The trade of cycles against bytes: solutions between the fastest and the smallest."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from .sharding import ShardingProblem
 from .sharding_presolve import original_values, presolve
@@ -15,7 +18,13 @@ def sharding_frontier(problem: ShardingProblem) -> tuple[ShardingSolution, ...]:
     """Solutions of ever fewer bytes, the fastest first, each the best at some price of a MiB (on the lower
     hull of cycles and bytes). One that saves less than a sixteenth of the bytes is left out. Empty where no
     values are consistent."""
-    small, kept = presolve(problem)
+    return _frontier(problem, *presolve(problem)) or _frontier(problem, *presolve(problem, fitting=False))
+
+
+def _frontier(
+    problem: ShardingProblem, small: ShardingProblem, kept: Sequence[np.ndarray]
+) -> tuple[ShardingSolution, ...]:
+    """The frontier of `problem` by what its presolve has `kept`."""
     fastest = solve_sharding(small)
     smallest = solve_sharding(replace(small, price=_HIGHEST_PRICE))
     if fastest is None or smallest is None:

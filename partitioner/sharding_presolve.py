@@ -14,9 +14,10 @@ _LOOKS = 2
 
 class Kept:
     """Which values of every variable remain; raises no error when none does (the caller sees it).
-    `best_alone`: values that are never better than another may go as well as those that fit nothing."""
+    `best_alone`: values that are never better than another may go as well as those that fit nothing.
+    `fitting`: so may values that are beyond the capacity beside the smallest of all others."""
 
-    def __init__(self, problem: ShardingProblem, best_alone: bool) -> None:
+    def __init__(self, problem: ShardingProblem, best_alone: bool, fitting: bool) -> None:
         self.problem, self._looks = problem, _LOOKS if best_alone else 0
         self.values = [np.ones(variable.values, dtype=bool) for variable in problem.variables]
         self._touching: list[list[tuple[int, np.ndarray]]] = [[] for _ in problem.variables]
@@ -24,7 +25,7 @@ class Kept:
             self._touching[link.first].append((link.second, link.allowed))
             self._touching[link.second].append((link.first, link.allowed.T))
         self._reduce()
-        if self._drop_too_large():
+        if fitting and self._drop_too_large():
             self._reduce()
 
     def _drop_too_large(self) -> bool:
@@ -85,10 +86,13 @@ class Kept:
         self.values[index][live[better.any(axis=0)]] = False
 
 
-def presolve(problem: ShardingProblem, best_alone: bool = True) -> tuple[ShardingProblem, list[np.ndarray]]:
+def presolve(
+    problem: ShardingProblem, best_alone: bool = True, fitting: bool = True
+) -> tuple[ShardingProblem, list[np.ndarray]]:
     """The problem with the remaining values alone, and which they are (int64[remaining] a variable): those
-    of some best answer, or (`best_alone` False) those of any that fits."""
-    kept = [np.flatnonzero(values) for values in Kept(problem, best_alone).values]
+    of some best answer, or (`best_alone` False) those of any that fits. With `fitting` nothing consistent
+    may remain where nothing is within the capacity."""
+    kept = [np.flatnonzero(values) for values in Kept(problem, best_alone, fitting).values]
     variables = tuple(
         Variable(old.name, old.cycles[values], old.nbytes[values], old.rank[values])
         for old, values in zip(problem.variables, kept, strict=True)

@@ -54,7 +54,7 @@ class ShardingSolution:
     @cached_property
     def _weighed(self) -> tuple[Marginals, list[np.ndarray]] | None:
         """What every value costs at best, capacity not looked at, and the values that have a part in it."""
-        small, kept = presolve(self.problem, best_alone=False)
+        small, kept = presolve(self.problem, best_alone=False, fitting=self.fits)
         marginals = find_marginals(small, _weights(small, "cycles"))
         return None if marginals is None else (marginals, kept)
 
@@ -70,7 +70,17 @@ class ShardingSolution:
 def solve_sharding(problem: ShardingProblem) -> ShardingSolution | None:
     """The consistent values of least cycles, then bytes, then rank, within the capacity if any are; None
     where no values are consistent."""
-    small, kept = presolve(problem)
+    found = _solved(problem, *presolve(problem))
+    if found is None and problem.capacity is not None:
+        # What is left of values that may fit does not go together: those of fewest bytes are wanted.
+        found = _solved(problem, *presolve(problem, fitting=False))
+    return found
+
+
+def _solved(
+    problem: ShardingProblem, small: ShardingProblem, kept: Sequence[np.ndarray]
+) -> ShardingSolution | None:
+    """The solution of `problem` by what its presolve has `kept`."""
     if not all(variable.values for variable in small.variables):
         return None
     chosen = eliminate(small, _weights(small, "cycles"))

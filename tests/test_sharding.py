@@ -88,6 +88,20 @@ def test_the_answer_is_the_best_of_all(problem: ShardingProblem) -> None:
         assert found.nbytes == min(problem.totals(v)[1] for v in consistent)
 
 
+def test_the_fewest_bytes_are_found_where_each_choice_would_fit_alone() -> None:
+    """The small value of either needs the large one of the other: 2 bytes, where 1 was to be had."""
+    none = np.zeros(2, dtype=np.int64)
+    either = [Variable(name, none, np.array([0, 2]), none) for name in "ab"]
+    third = Variable("c", none, np.array([1, 1]), none)
+    links = (Link(0, 1, ~np.eye(2, dtype=bool)), Link(1, 2, np.ones((2, 2), dtype=bool)))
+    problem = ShardingProblem("tight", (*either, third), links, 2, 0)
+    found = solve_sharding(problem)
+    assert found is not None
+    assert (found.nbytes, found.fits) == (3, False)
+    assert found.next_best(0) is None
+    assert sharding_frontier(problem) == (found,)
+
+
 @given(problems())
 @settings(max_examples=15, deadline=None)
 def test_the_model_agrees_with_the_elimination(problem: ShardingProblem) -> None:
