@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -18,6 +19,10 @@ USERS = click.IntRange(1, MOST_USERS)
 MOST_COUNTS = 64
 """Chip counts in one run of `scale`."""
 MICROSECONDS = click.FloatRange(0.0, 1e12, min_open=True)
+
+PLAN = click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
+OUTPUT = click.Path(path_type=Path)
+MODEL = click.argument("model", metavar="MODEL")
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Where", ("target_name", "chips")),

@@ -1,0 +1,101 @@
+"""`chiplan compile`: import, partition, schedule, simulate, write the plan."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chiplan.ir import ExitCode
+
+from .cli_options import (
+    MODEL,
+    OUTPUT,
+    SectionedCommand,
+    merged_bindings,
+    with_json,
+    with_planning,
+    with_shape,
+)
+from .cli_output import check_not_input, check_writable, page, print_json, progress
+from .collection import collection_paused
+
+COMPILE_EXAMPLES = """
+\b
+Examples:
+  chiplan compile gpt2 --target groq-node --chips 8
+  chiplan compile bert-large --target groq-node --objective latency --sequence 384
+  chiplan compile llama2-7b-decode --target groq-rack --objective latency --pareto
+  chiplan compile gpt2 --target groq-node --groups 4,4 --pin node_linear=n
+"""
+
+
+@click.command("compile", cls=SectionedCommand, epilog=COMPILE_EXAMPLES)
+@MODEL
+@click.option(
+    "--target", "target_name", required=True, metavar="NAME|FILE", help="A shipped target or a TOML file."
+)
+@with_planning
+@with_shape
+@click.option("--pareto", is_flag=True, help="Also plan along the frontier of chips, latency and interval.")
+@click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
+@with_json
+@collection_paused()
+def compile_verb(
+    model: str,
+    target_name: str,
+    batch: int,
+    sequence: int | None,
+    context: int | None,
+    bind: tuple[tuple[str, int], ...],
+    pareto: bool,
+    output: Path | None,
+    as_json: bool,
+    **planning: Any,
+) -> ExitCode:
+    """Compile MODEL to a plan, simulate it, and write it."""
+    from chiplan.models import load_target
+
+    from .cli_inputs import model_file
+
+    if pareto and planning["groups"] is not None:
+        raise click.UsageError("--pareto chooses groups and --groups fixes them; keep one")
+    source = model_file(model)
+    target = load_target(target_name)
+    output = output or Path(f"{source.stem}.chiplan")
+    check_writable(output)
+    check_not_input(output, source)
+
+    from chiplan.ir import write_plan
+
+    from .cli_frontier import frontier_document, print_frontier
+    from .cli_summary import plan_figures, print_figures
+    from .cli_tables import print_list
+    from .compile import compile_model
+    from .quantities import size
+
+    with progress(as_json) as say:
+        compiled = compile_model(
+            source,
+            name=source.stem,
+            target=target,
+            **planning,
+            batch=batch,
+            sequence=sequence,
+            context=context,
+            bind=merged_bindings(bind),
+            pareto=pareto,
+            progress=say,
+        )
+    sha256 = write_plan(compiled.plan, output)
+    measured = plan_figures(compiled.plan, compiled.report, sha256)
+    if pareto:
+        measured["frontier"] = frontier_document(compiled.frontier, target)
+    if as_json:
+        print_json(measured)
+    else:
+        console = page()
+        print_figures(console, compiled.plan, measured)
+        print_frontier(console, compiled.frontier, compiled.plan)
+        print_list(console, "Assumed", compiled.plan.assumptions)
+        console.print(f"wrote {output}, {size(output.stat().st_size)}, sha256 {sha256[:16]}", soft_wrap=True)
+    return ExitCode.DONE

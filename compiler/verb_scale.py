@@ -1,0 +1,101 @@
+"""`chiplan scale`: a model at several chip counts, held against linear scaling."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chiplan.ir import ExitCode
+
+from .cli_options import (
+    COUNT,
+    MODEL,
+    OUTPUT,
+    SectionedCommand,
+    chip_counts,
+    merged_bindings,
+    with_json,
+    with_limits,
+    with_shape,
+)
+from .cli_output import (
+    STANDARD_OUTPUT,
+    check_not_input,
+    check_writable,
+    page,
+    print_json,
+    progress,
+    write_text,
+)
+
+
+@click.command("scale", cls=SectionedCommand)
+@MODEL
+@click.option(
+    "--chips", type=chip_counts, required=True, metavar="N,N-M,...", help="Counts, such as 1,2,4-8."
+)
+@click.option(
+    "--target", "target_name", metavar="NAME|FILE", help="[the smallest groq-* with the largest count]"
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["throughput", "latency"]),
+    default="throughput",
+    show_default=True,
+    help="What is to grow with the chips.",
+)
+@click.option(
+    "--min-efficiency",
+    type=click.FloatRange(0.0, 10.0, min_open=True),
+    metavar="SHARE",
+    help="Exit code 1 when a count has less of the linear ideal, such as 0.9.",
+)
+@click.option("--weak", type=click.Choice(["layers", "batch"]), help="Let the work grow with the chips.")
+@click.option("--layers", type=COUNT, help="With --weak layers: those at the smallest count. [the model's]")
+@with_limits
+@with_shape
+@click.option("--svg", type=OUTPUT, help="Write the curves as a picture; - is standard output.")
+@with_json
+def scale_verb(
+    model: str,
+    chips: tuple[int, ...],
+    target_name: str | None,
+    min_efficiency: float | None,
+    bind: tuple[tuple[str, int], ...],
+    svg: Path | None,
+    as_json: bool,
+    **how: Any,
+) -> ExitCode:
+    """Plan MODEL at several chip counts and hold each against linear scaling."""
+    from chiplan.models import load_target
+
+    from .cli_inputs import model_file
+    from .cli_scale import print_scaling, scaling_document, smallest_system
+    from .drawing_scaling import scaling_svg
+    from .scaling import scale_model
+
+    if as_json and svg == STANDARD_OUTPUT:
+        raise click.UsageError("--svg - and --json each need standard output; keep one")
+    source = model_file(model)
+    target = load_target(target_name or smallest_system(max(chips)))
+    if svg is not None and svg != STANDARD_OUTPUT:
+        check_writable(svg)
+        check_not_input(svg, source)
+    with progress(as_json) as say:
+        scaling = scale_model(
+            source,
+            name=source.stem,
+            target=target,
+            chips=chips,
+            bind=merged_bindings(bind),
+            progress=say,
+            **how,
+        )
+    if svg is not None:
+        write_text(svg, scaling_svg(scaling))
+    if as_json:
+        print_json(scaling_document(scaling, min_efficiency))
+    elif svg != STANDARD_OUTPUT:
+        print_scaling(page(), scaling, min_efficiency)
+    short = min_efficiency is not None and scaling.short_of(min_efficiency)
+    return ExitCode.CHECK_FAILED if short else ExitCode.DONE
