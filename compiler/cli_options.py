@@ -30,7 +30,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "What is best",
         ("objective", "max_latency", "max_interval", "pareto", "min_efficiency", "weak", "layers"),
     ),
-    ("The work", ("batch", "sequence", "context", "bind", "users", "precision")),
+    ("The work", ("batch", "sequence", "context", "bind", "users", "precision", "host")),
     ("The solver's decisions, taken from it", ("groups", "pins", "wire")),
     ("What is written", ("output", "svg", "as_json", "help")),
 )
@@ -164,6 +164,7 @@ def with_limits(command: Command) -> Command:
             type=click.Choice(["fp16", "fp32"]),
             help="Type of partial sums on links. [fp16; their own with --precision model; int8's are int32]",
         ),
+        click.option("--host", is_flag=True, help="Figures include transfers from and to the host."),
     )
     for option in reversed(options):
         command = option(command)

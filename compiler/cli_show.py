@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from chiplan.ir import Plan, Unit
+from chiplan.ir import Plan, Unit, plan_elapsed
 
 from .cli_sharding import choice_document
 from .cli_summary import print_bounds, print_headline
@@ -32,14 +32,14 @@ LINKS_SHOWN = 10
 def print_plan(console: Console, plan: Plan) -> None:
     """Everything that the plan says, in tables that fit 80 columns at usual sizes."""
     stages = fold_stages(summarise_stages(plan))
-    print_headline(console, plan, plan.latency)
+    print_headline(console, plan)
     console.print()
     _print_stages(console, stages)
     _print_memory(console, plan, stages)
     _print_units(console, plan, stages)
     _print_edges(console, plan)
     _print_links(console, plan)
-    print_bounds(console, plan, plan.latency)
+    print_bounds(console, plan)
     _print_certificates(console, plan)
     print_list(console, "Assumed", plan.assumptions)
     print_list(console, "Recomputed where carrying would cost more", tuple(_recomputed_lines(plan)))
@@ -167,7 +167,7 @@ def _recomputed_lines(plan: Plan) -> Iterator[str]:
 
 def plan_document(plan: Plan, sha256: str) -> dict[str, object]:
     """What `show --json` prints; field names as in `compile --json` where they mean the same."""
-    clock = plan.target.chip.clock_hz
+    clock, passed = plan.target.chip.clock_hz, plan_elapsed(plan)
     return {
         "ok": True,
         "model": plan.graph.name,
@@ -182,10 +182,11 @@ def plan_document(plan: Plan, sha256: str) -> dict[str, object]:
         "users": plan.users,
         "chips": sum(len(stage.chips) for stage in plan.stages),
         "stages": len(plan.stages),
-        "latency_cycles": int(plan.latency),
-        "latency_us": 1e6 * plan.latency / clock,
-        "interval_cycles": int(plan.interval),
-        "latency_includes_host": False,
+        "latency_cycles": passed.latency,
+        "latency_us": 1e6 * passed.latency / clock,
+        "interval_cycles": passed.interval,
+        **passed.parts(),
+        "latency_includes_host": plan.target.chip.rules.host,
         "simulated": True,
         "usable_sram_bytes": int(plan.target.chip.usable_bytes),
         "stage_details": [_stage_document(stage) for stage in summarise_stages(plan)],

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from chiplan.ir import Bound, Plan
+from chiplan.ir import Bound, Elapsed, Plan, plan_elapsed
 from chiplan.runtime_sim import Report, figures
 
 from .cli_tables import print_table, print_text, table
@@ -19,10 +19,10 @@ def plan_figures(plan: Plan, report: Report, sha256: str) -> dict[str, Any]:
     return figures(plan, report, sha256) | types
 
 
-def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
-    """Model, target, what runs, and the two figures; all marked as simulated. `latency` in cycles,
-    None where faults leave it open."""
-    clock = plan.target.chip.clock_hz
+def print_headline(console: Console, plan: Plan, *, is_known: bool = True) -> None:
+    """Model, target, what runs, and the two figures; all marked as simulated. Faults may leave the latency
+    open."""
+    passed = plan_elapsed(plan)
     chips = sum(len(stage.chips) for stage in plan.stages)
     print_text(
         console,
@@ -36,21 +36,38 @@ def print_headline(console: Console, plan: Plan, latency: int | None) -> None:
     wires = wire_types(plan)
     if wires:
         console.print(f"partial sums travel as {', '.join(wires)}")
-    known = "unknown" if latency is None else f"{grouped(latency)} cycles, {duration(latency, clock)}"
-    console.print(f"latency   {known}")
-    console.print(f"interval  {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}")
-    console.print("All figures are simulated and exclude transfers from and to the host.")
+    clock = plan.target.chip.clock_hz
+    known = f"{grouped(passed.latency)} cycles, {duration(passed.latency, clock)}"
+    console.print(f"latency   {known if is_known else 'unknown'}")
+    console.print(f"interval  {grouped(passed.interval)} cycles, {duration(passed.interval, clock)}")
+    for line in _outside_lines(plan, passed):
+        console.print(line)
+
+
+def _outside_lines(plan: Plan, passed: Elapsed) -> Iterator[str]:
+    """What of the figures passes outside the chips' programs, and what is not in them."""
+    if passed.deskew_interval:
+        yield (
+            f"aligning clocks takes {grouped(passed.deskew_latency)} of the latency, "
+            f"{grouped(passed.deskew_interval)} of the interval"
+        )
+    if plan.target.chip.rules.host:
+        spent = f"{grouped(passed.host_latency)} of the latency"
+        more = f", {grouped(passed.host_interval)} of the interval" if passed.host_interval else ""
+        yield f"host transfers take {spent}{more}"
+        yield "All figures are simulated and include transfers from and to the host."
+    else:
+        yield "All figures are simulated and exclude transfers from and to the host."
 
 
 def print_figures(console: Console, plan: Plan, measured: Mapping[str, object]) -> None:
     """Headline, rates and bounds of a plan that was simulated."""
-    latency = measured["latency_cycles"]
-    latency = latency if isinstance(latency, int) else None
-    print_headline(console, plan, latency)
+    is_known = measured["latency_cycles"] is not None
+    print_headline(console, plan, is_known=is_known)
     for line in _rates(plan, measured):
         console.print(line)
     console.print()
-    print_bounds(console, plan, latency)
+    print_bounds(console, plan, is_known=is_known)
 
 
 def _rates(plan: Plan, measured: Mapping[str, object]) -> Iterator[str]:
@@ -69,13 +86,14 @@ def _rates(plan: Plan, measured: Mapping[str, object]) -> Iterator[str]:
             yield f"{words} {rate(value)}{condition}"
 
 
-def print_bounds(console: Console, plan: Plan, latency: int | None) -> None:
+def print_bounds(console: Console, plan: Plan, *, is_known: bool = True) -> None:
     """What binds each quantity: the largest of its proven bounds, next to what was achieved; then the
     others, in words."""
     chips = sum(len(stage.chips) for stage in plan.stages)
-    achieved = {"interval": int(plan.interval), "chips": chips}
-    if latency is not None:
-        achieved["latency"] = latency
+    passed = plan_elapsed(plan)
+    achieved = {"interval": passed.interval, "chips": chips}
+    if is_known:
+        achieved["latency"] = passed.latency
     rows = (
         (
             bound.quantity if first else "",

@@ -61,7 +61,7 @@ def compile_model(
         model, name=name, batch=batch, sequence=sequence, context=context, bind=bind or {}
     )
     prepared = prepare(imported, target, options)
-    choice = PlanChoice(prepared.graph, target, prepared.options, progress)
+    choice = PlanChoice(prepared.graph, prepared.target, prepared.options, progress)
     choice.search()
     points = explore(choice) if pareto else []
     found = choice.chosen()
@@ -108,6 +108,8 @@ class Prepared:
 
 def prepare(imported: ImportedModel, target: Target, options: Options) -> Prepared:
     """The operators that are planned. Raises BadInput where there is nothing to plan."""
+    if options.host:
+        target = replace(target, chip=replace(target.chip, rules=replace(target.chip.rules, host=True)))
     graph = build_graph(imported)
     precision = options.precision or default_precision(fold_quantised_products(graph), target.chip)
     graph = prepare_graph(graph, precision, target)
@@ -123,7 +125,7 @@ def plan_model(
 ) -> Plan:
     """Plan an imported model without simulating it."""
     prepared = prepare(imported, target, options)
-    found = PlanChoice(prepared.graph, target, prepared.options, progress).best()
+    found = PlanChoice(prepared.graph, prepared.target, prepared.options, progress).best()
     return assemble(prepared, found, found.sharding())
 
 
@@ -192,6 +194,8 @@ def _recorded(
         recorded["groups"] = ",".join(map(str, options.groups))
     if options.wire is not None:
         recorded["wire"] = options.wire
+    if options.host:
+        recorded["host"] = "true"
     recorded |= {f"pin {node}": factor for node, factor in options.pins}
     recorded |= {f"bind {name}": str(value) for name, value in imported.bindings.items()}
     return tuple(sorted(recorded.items()))

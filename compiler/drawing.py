@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from textwrap import wrap
 
-from chiplan.ir import Plan, Unit
+from chiplan.ir import Plan, Unit, plan_elapsed
 
 from .drawing_boxes import (
     StageBox,
@@ -48,11 +48,11 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 
 def _title(plan: Plan) -> tuple[str, ...]:
-    clock = plan.target.chip.clock_hz
+    clock, passed = plan.target.chip.clock_hz, plan_elapsed(plan)
     return (
         f"{plan.graph.name} on {plan.target.name} ({precision_words(plan)}, simulated)",
-        f"interval {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}",
-        f"latency {grouped(plan.latency)} cycles, {duration(plan.latency, clock)}",
+        f"interval {grouped(passed.interval)} cycles, {duration(passed.interval, clock)}",
+        f"latency {grouped(passed.latency)} cycles, {duration(passed.latency, clock)}",
         *bound_lines(plan, _LETTERS),
     )
 

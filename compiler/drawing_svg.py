@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from chiplan.ir import Plan, Unit
+from chiplan.ir import Plan, Unit, plan_elapsed
 
 from .drawing import bound_lines
 from .drawing_boxes import (
@@ -152,16 +152,17 @@ def _text(
 
 
 def _header_lines(plan: Plan) -> tuple[str, ...]:
-    clock = plan.target.chip.clock_hz
+    clock, passed = plan.target.chip.clock_hz, plan_elapsed(plan)
+    hosted = "included" if plan.target.chip.rules.host else "excluded"
     chips = sum(len(stage.chips) for stage in plan.stages)
     placed = f"{counted(len(plan.stages), 'stage')} on {counted(chips, 'chip')}"
     return (
         f"{placed}, {precision_words(plan)}, batch {plan.batch}, sequence {plan.sequence}{state_words(plan)}",
-        f"interval {grouped(plan.interval)} cycles, {duration(plan.interval, clock)}",
-        f"latency {grouped(plan.latency)} cycles, {duration(plan.latency, clock)}",
+        f"interval {grouped(passed.interval)} cycles, {duration(passed.interval, clock)}",
+        f"latency {grouped(passed.latency)} cycles, {duration(passed.latency, clock)}",
         *bound_lines(plan, int(HEADER_ROOM / LETTER)),
         *((f"partial sums travel as {', '.join(wires)}",) if (wires := wire_types(plan)) else ()),
-        "simulated, host transfers excluded; bars: busiest instance, share of the interval",
+        f"simulated, host transfers {hosted}; bars: busiest instance, share of the interval",
     )
 
 

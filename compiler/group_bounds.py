@@ -12,6 +12,7 @@ from chiplan.ir import (
     Target,
     Tensor,
     Unit,
+    load_rate,
     matrix_factors,
     matrix_rules,
     unit_instances,
@@ -33,7 +34,7 @@ def least_unit_cycles(operator: Operator, tensors: Mapping[str, Tensor], chip: C
         )
         loaded = block * tensors[operator.operands[1].tensor].dtype.itemsize
         streamed = _least_streaming(operator, tensors, chip)
-        return max(streamed, loaded / chip.matrix.load_bytes_per_cycle) / instances
+        return max(streamed, loaded / load_rate(chip)) / instances
     if operator.unit is Unit.VECTOR:
         cycles = max(chip.vector.cycles[instruction.dtype] for instruction in operator.body)
         passes = ceil(len(operator.body) / chip.vector.chained) * cycles

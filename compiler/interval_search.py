@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
 
-from chiplan.ir import Certificate, ExchangeKind, Graph, Target, mesh_ways
+from chiplan.ir import Certificate, ExchangeKind, Graph, Target, elapsed_cycles, mesh_ways
 
 from .addresses import OutOfSram
 from .issue_order import issue_order
@@ -247,8 +247,9 @@ class IntervalSearch:
         return pace(schedule.interval, schedule.latency, self.users, bool(self.graph.states))
 
     def merit(self, schedule: Schedule) -> tuple[int, int]:
-        """Smaller is better, in the order that the objective asks for."""
-        pace, latency = self.pace(schedule), schedule.latency
+        """Smaller is better, in the order that the objective asks for; of all cycles that pass."""
+        passed = elapsed_cycles(self.target, self.graph, schedule.chips, schedule.latency, schedule.interval)
+        pace, latency = passed.pace(self.users, bool(self.graph.states)), passed.latency
         return (latency, pace) if self.objective == "latency" else (pace, latency)
 
     def _at(self, stages: Sequence[StageWork], interval: int, packing: Packing = _PACKINGS[0]) -> Schedule:

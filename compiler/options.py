@@ -15,7 +15,8 @@ class Options:
     """What was asked for besides the model and the target.
 
     max_latency, max_interval: microseconds that a plan may not exceed. groups: chips of every stage's
-    group, in order. pins: (ONNX node, factor) to split. wire: type of partial sums on links.
+    group, in order. pins: (ONNX node, factor) to split. wire: type of partial sums on links. host: figures
+    include transfers from and to the host.
     """
 
     objective: str = "throughput"
@@ -27,6 +28,7 @@ class Options:
     groups: tuple[int, ...] | None = None
     pins: tuple[tuple[str, str], ...] = ()
     wire: str | None = None
+    host: bool = False
 
     def with_chips(self, chips: int) -> "Options":
         """The same with another limit of chips."""
@@ -48,6 +50,9 @@ def check_options(options: Options, target: Target) -> None:
         message = f"--chips {options.chips}: target {target.name} has {available}; choose 1 to {available}"
         problems.append(Problem("chips_out_of_range", message, needed=options.chips, available=available))
     problems += _wrong_groups(options, target)
+    if options.host and not target.host.bytes_per_second:
+        message = f"--host: target {target.name} has no [host]; give its latency_ns and bytes_per_second"
+        problems.append(Problem("no_host_rule", message))
     if not 1 <= options.users <= _MOST_USERS:
         message = f"--users {options.users}: expected 1 to {_MOST_USERS}"
         problems.append(Problem("users_out_of_range", message))

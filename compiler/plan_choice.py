@@ -4,12 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from chiplan.ir import BadInput, Bound, Certificate, Graph, Infeasible, Problem, ShardingChoice, Target
+from chiplan.ir import (
+    BadInput,
+    Bound,
+    Certificate,
+    Elapsed,
+    Graph,
+    Infeasible,
+    Problem,
+    ShardingChoice,
+    Target,
+    elapsed_cycles,
+)
 from chiplan.partitioner import GroupPlan
 
 from .group_bounds import group_bounds
 from .group_planner import OVERLAP, GroupCandidate, GroupPlanner
-from .interval_search import certify, pace
+from .interval_search import certify
 from .options import Options
 from .planner import NoCut, Planner
 from .scheduling import Schedule, StageWork
@@ -99,7 +110,7 @@ class PlanChoice:
 
     def kept(self) -> list[Planned]:
         """What was scheduled and keeps the limits asked for."""
-        return [plan for plan in self.found if self._within_limits(plan.schedule)]
+        return [plan for plan in self.found if self._within_limits(plan)]
 
     def _kept_otherwise(self) -> list[Planned]:
         """Plans made for another objective, where those for the one asked for miss a limit: a pipeline that
@@ -170,8 +181,8 @@ class PlanChoice:
         return planned
 
     def _merit(self, plan: Planned) -> tuple[int, ...]:
-        latency, users = plan.schedule.latency, self.options.users
-        steady = pace(plan.schedule.interval, latency, users, bool(self.graph.states))
+        passed = self._elapsed(plan)
+        latency, steady = passed.latency, passed.pace(self.options.users, bool(self.graph.states))
         match self.options.objective:
             case "latency":
                 return latency, steady, plan.chips
@@ -179,13 +190,17 @@ class PlanChoice:
                 return plan.chips, steady, latency
         return steady, latency, plan.chips
 
-    def _within_limits(self, schedule: Schedule) -> bool:
-        options, clock = self.options, self.target.chip.clock_hz
+    def _elapsed(self, plan: Planned) -> Elapsed:
+        schedule = plan.schedule
+        return elapsed_cycles(self.target, plan.graph, plan.chips, schedule.latency, schedule.interval)
+
+    def _within_limits(self, plan: Planned) -> bool:
+        options, clock, passed = self.options, self.target.chip.clock_hz, self._elapsed(plan)
         return all(
             limit is None or 1e6 * cycles <= limit * clock
             for limit, cycles in (
-                (options.max_latency, schedule.latency),
-                (options.max_interval, schedule.interval),
+                (options.max_latency, passed.latency),
+                (options.max_interval, passed.interval),
             )
         )
 
@@ -195,8 +210,8 @@ class PlanChoice:
         asked = [
             f"{name} {limit:g}: the lowest of {len(found)} scheduled plans is {lowest / clock:,.1f} us"
             for name, limit, lowest in (
-                ("--max-latency", options.max_latency, min(plan.schedule.latency for plan in found)),
-                ("--max-interval", options.max_interval, min(plan.schedule.interval for plan in found)),
+                ("--max-latency", options.max_latency, min(self._elapsed(plan).latency for plan in found)),
+                ("--max-interval", options.max_interval, min(self._elapsed(plan).interval for plan in found)),
             )
             if limit is not None
         ]

@@ -129,8 +129,10 @@ def frontier_point(planned: Planned, plan: Plan, report: Report, *, is_chosen: b
         chips=planned.chips,
         meshes=tuple(stage.mesh for stage in plan.stages),
         latency=measured["latency_cycles"],
-        interval=int(plan.interval),
-        pace=pace(int(plan.interval), measured["latency_cycles"], plan.users, bool(plan.graph.states)),
+        interval=measured["interval_cycles"],
+        pace=pace(
+            measured["interval_cycles"], measured["latency_cycles"], plan.users, bool(plan.graph.states)
+        ),
         estimated_latency=estimate.latency if estimate else None,
         estimated_interval=estimate.interval if estimate else None,
         rate=measured["inferences_per_second"] if rate is None else rate,

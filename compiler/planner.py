@@ -129,7 +129,7 @@ class Planner:
 
     def _bar(self, best: Candidate) -> int:
         """What a pipeline must be below to be worth a schedule."""
-        return min(self.beat, self.search.pace(best.found.schedule))
+        return min(self.beat, self.search.merit(best.found.schedule)[0])
 
     def _best(self, built: GraphProblem, cuts: StageCuts) -> Candidate:
         """The best of all cuts when placed and scheduled; raises OutOfSram if none fits."""

@@ -26,10 +26,8 @@ def share(part: float, whole: float) -> str:
 
 
 def excess(achieved: int | None, bound: int) -> str:
-    """By how much `achieved` is above its bound: per cent, or how many times it from elevenfold on."""
-    if achieved is None or bound <= 0:
-        return "-"
-    return share(achieved - bound, bound) if achieved <= 11 * bound else f"{achieved / bound:.0f}x"
+    """By how much `achieved` is above its bound, in per cent."""
+    return "-" if achieved is None or bound <= 0 else f"{100 * (achieved - bound) / bound:,.1f} %"
 
 
 def duration(cycles: int, clock_hz: int) -> str:

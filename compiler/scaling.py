@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
-from chiplan.ir import BadInput, Infeasible, InternalFault, Plan, Problem, Target, Unit
+from chiplan.ir import BadInput, Infeasible, InternalFault, Plan, Problem, Target, Unit, plan_elapsed
 from chiplan.runtime_sim import Report, figures, simulate
 
 from .compile import plan_model
@@ -260,22 +259,21 @@ class _Sweep:
 
 def _measure(plan: Plan, report: Report, count: int, kind: Unit) -> Measured:
     measured = figures(plan, report)
-    latency = int(measured["latency_cycles"])
-    waiting = ceil(latency / plan.users) if plan.graph.states else 0
-    pace = max(1, int(plan.interval), waiting)
+    assert report.latency is not None
+    passed = plan_elapsed(plan, max(int(report.latency), int(plan.latency)))
     names = ("inferences_per_second", "tokens_per_second_user", "tokens_per_second_total")
     return Measured(
         found_at=count,
         used=chips_used(plan),
         groups=tuple(len(stage.chips) for stage in plan.stages),
-        interval=int(plan.interval),
-        pace=pace,
-        latency=latency,
+        interval=passed.interval,
+        pace=passed.pace(plan.users, bool(plan.graph.states)),
+        latency=passed.latency,
         rates={name: measured[name] for name in names},
         bounds={bound.quantity: (bound.value, bound.binding) for bound in binding_bounds(plan)},
         parts={
-            "throughput": throughput_parts(plan, report, count, pace, kind),
-            "latency": latency_parts(plan, count, latency),
+            "throughput": throughput_parts(plan, report, count, passed, kind),
+            "latency": latency_parts(plan, count, passed),
         },
         critical=report.critical,
     )

@@ -9,7 +9,7 @@ from math import ceil
 
 import numpy as np
 
-from chiplan.ir import Plan, Unit
+from chiplan.ir import Elapsed, Plan, Unit
 from chiplan.runtime_sim import Report
 
 from .plan_summary import busy_cycles
@@ -20,16 +20,20 @@ PARTS: Mapping[str, str] = {
     "links": "links that are busier than any unit, or that everybody waits for",
     "memory": "SRAM that forces an uneven cut, or a longer interval",
     "schedule": "gaps that no tile fits into, and the depth of units",
+    "clocks": "aligning the clocks of several chips once an interval",
+    "host": "transfers from and to the host",
     "fill": "stages that have no micro-batch yet, or wait for a user",
     "unused": "chips allowed but not used: nothing is gained by whole stages or groups more",
 }
 """Every part and what it stands for, in the order in which they are printed."""
 
 
-def throughput_parts(plan: Plan, report: Report, allowed: int, pace: int, kind: Unit) -> dict[str, int]:
+def throughput_parts(plan: Plan, report: Report, allowed: int, passed: Elapsed, kind: Unit) -> dict[str, int]:
     """Parts of allowed x pace, in chip-cycles. `kind` is the unit whose work counts as work: that
     of the baseline's busiest unit."""
     used, interval = chips_used(plan), int(plan.interval)
+    pace = passed.pace(plan.users, bool(plan.graph.states))
+    hosted = min(passed.host_interval, pace - interval - passed.deskew_interval)
     busiest = max(max(busy_cycles(plan, stage).values()) for stage in plan.stages)
     busiest = min(busiest, interval)
     work = min(unit_work(report, kind), busiest * used)
@@ -44,15 +48,18 @@ def throughput_parts(plan: Plan, report: Report, allowed: int, pace: int, kind: 
         "links": (linked - busiest) * used,
         "memory": uneven + (unclosed if short else 0),
         "schedule": 0 if short else unclosed,
-        "fill": (pace - interval) * used,
+        "clocks": passed.deskew_interval * used,
+        "host": hosted * used,
+        "fill": (pace - interval - passed.deskew_interval - hosted) * used,
         "unused": pace * (allowed - used),
     }
 
 
-def latency_parts(plan: Plan, allowed: int, latency: int) -> dict[str, int]:
+def latency_parts(plan: Plan, allowed: int, passed: Elapsed) -> dict[str, int]:
     """Parts of allowed x latency, in chip-cycles. A chip that executes no tile waits for another
     stage (fill), else for what is on its way over a link (links), else for a unit's depth (schedule)."""
     used = chips_used(plan)
+    latency = passed.latency - passed.deskew_latency - passed.host_latency
     tiles = [(stage.program.tiles.start, stage.program.tiles.end) for stage in plan.stages]
     sizes = [len(stage.chips) for stage in plan.stages]
     work = sum(size * covered_cycles([one], latency) for size, one in zip(sizes, tiles, strict=True))
@@ -65,8 +72,10 @@ def latency_parts(plan: Plan, allowed: int, latency: int) -> dict[str, int]:
         "links": (moving - executing) * used,
         "memory": 0,
         "schedule": (latency - moving) * used,
+        "clocks": passed.deskew_latency * used,
+        "host": passed.host_latency * used,
         "fill": executing * used - work,
-        "unused": latency * (allowed - used),
+        "unused": passed.latency * (allowed - used),
     }
 
 

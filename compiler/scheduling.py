@@ -76,6 +76,7 @@ class Schedule:
     programs: Mapping[tuple[int, int], ScheduledOperator]
     sent: tuple[Movement, ...]
     lifetimes: Mapping[tuple[int, str], Lifetime]
+    chips: int
 
     @property
     def span(self) -> int:
@@ -140,7 +141,8 @@ class Scheduler:
         self._complete_outputs()
         latency = stated_latency(self.graph, self._latency(), self.interval, self.users)
         self._hold_outputs(latency)
-        return Schedule(self.interval, latency, self.programs, tuple(self.links.sent), self.lifetimes)
+        chips = sum(len(stage.chips) for stage in self.stages.values())
+        return Schedule(self.interval, latency, self.programs, tuple(self.links.sent), self.lifetimes, chips)
 
     def _complete_outputs(self) -> None:
         """Outputs of which other chips made pieces are brought together."""

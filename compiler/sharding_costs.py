@@ -12,9 +12,12 @@ from chiplan.ir import (
     Operator,
     Tensor,
     Unit,
+    load_rate,
     matrix_factors,
     matrix_rules,
+    moved_bytes,
     unit_instances,
+    unit_rate,
 )
 
 _CHUNKS = np.arange(1, 65)
@@ -35,6 +38,7 @@ class PieceCosts:
     def __init__(self, operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) -> None:
         self._operator, self._tensors, self._chip = operator, tensors, chip
         self._instances = unit_instances(chip, operator.unit)
+        self._rate = unit_rate(chip, operator.unit)
         self._seen: dict[tuple[int, ...], PieceCost] = {}
         self._roles = matrix_factors(operator) if operator.unit is Unit.MATRIX else None
 
@@ -58,14 +62,25 @@ class PieceCosts:
         batch, rows, columns, reduced = (prod(extents[f] for f in group) for group in self._roles)
         itemsize = self._tensors[self._operator.operands[1].tensor].dtype.itemsize
         block = min(columns, rule.columns) * min(reduced, rule.rows) * itemsize
-        load = ceil(block / self._chip.matrix.load_bytes_per_cycle)
+        load = ceil(block / load_rate(self._chip))
         chunks = _CHUNKS[: max(1, rows)]
         pieces = batch * prod(ceil(extents[f] / rule.columns) for f in self._roles.columns) * chunks
         depth = prod(ceil(extents[f] / rule.rows) for f in self._roles.reduced)
-        gap = depth * np.maximum(-(-rows // chunks) * rule.cycles_per_row, load)
+        streaming = -(-rows // chunks) * self._row_cycles(
+            rule, min(columns, rule.columns), min(reduced, rule.rows)
+        )
+        gap = depth * np.maximum(np.ceil(streaming).astype(np.int64), load)
         latency = -(-pieces // self._instances) * gap
         best = int(latency.argmin())
         return PieceCost(int(latency[best]), -(-int(pieces[best] * gap[best]) // self._instances))
+
+    def _row_cycles(self, rule: MatrixRule, columns: int, reduced: int) -> float:
+        """Cycles of a row through a block of that extent."""
+        if self._rate is None:
+            return rule.cycles_per_row
+        entering = self._tensors[self._operator.operands[0].tensor].dtype.itemsize * reduced
+        leaving = self._tensors[self._operator.results[0].tensor].dtype.itemsize * columns
+        return max(rule.cycles_per_row, (entering + leaving) / self._rate)
 
     def _streaming(self, extents: tuple[int, ...]) -> PieceCost:
         chip, operator = self._chip, self._operator
@@ -80,5 +95,12 @@ class PieceCosts:
             written = prod(extents[axis] for axis in result.axes if axis is not None)
             nbytes = written * self._tensors[result.tensor].dtype.itemsize
             cycles, depth = ceil(nbytes / copy.bytes_per_cycle), int(copy.depth)
-        work = ceil(cycles / self._instances)
+        work = ceil(max(cycles, self._moving(extents)) / self._instances)
         return PieceCost(work + depth, work)
+
+    def _moving(self, extents: tuple[int, ...]) -> int:
+        """Cycles of one instance that moving operands and results takes, where a rule limits it."""
+        if self._rate is None:
+            return 0
+        moved = moved_bytes(self._operator, self._tensors, np.array(extents, dtype=np.int64))
+        return ceil(int(moved) / self._rate)

@@ -18,6 +18,7 @@ from chiplan.ir import (
     Tiling,
     Unit,
     block_extents,
+    load_rate,
     matrix_factors,
     matrix_rules,
     tile_timing,
@@ -51,7 +52,7 @@ def _matrix_tiling(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip
 
     def cost(choice: tuple[MatrixRule, tuple[int, ...]]) -> tuple[int, int]:
         rule, chunk = choice
-        load = ceil(rule.rows * rule.columns * itemsize / chip.matrix.load_bytes_per_cycle)
+        load = ceil(rule.rows * rule.columns * itemsize / load_rate(chip))
         gaps = np.maximum(_chunk_rows(extents, roles.rows, chunk) * rule.cycles_per_row, load)
         atoms = prod(extents[f] for f in roles.batch) * _pieces(extents, roles.columns, rule.columns)
         idle = -atoms * len(gaps) % chip.matrix.instances * int(gaps.max())

@@ -44,7 +44,7 @@ from .target import Link, Topology
 from .types import ChipId, DType
 
 FORMAT = "chiplan"
-VERSION = 2
+VERSION = 3
 LARGEST_FILE = 2**32
 """Bytes; a larger file is refused unread."""
 

@@ -62,9 +62,23 @@ def _target(target: Target) -> Iterator[str]:
         "vector.cycles": min(chip.vector.cycles.values(), default=1),
         "chips": target.topology.chips,
     }
-    for name, value in positive.items():
-        if value < 1:
-            yield f"the target's {name} must be at least 1, found {value}"
+    counts = {
+        "streams.count": chip.streams.count,
+        "streams.bytes": chip.streams.nbytes,
+        "streams.links": chip.streams.links,
+        "matrix.streams": chip.matrix.streams,
+        "vector.streams": chip.vector.streams,
+        "switch.streams": chip.switch.streams,
+        "memory.streams": chip.memory.streams,
+        "sram_bytes_per_cycle": chip.sram_bytes_per_cycle,
+        "deskew_cycles": target.deskew_cycles,
+        "host.latency_ns": target.host.latency_ns,
+        "host.bytes_per_second": target.host.bytes_per_second,
+    }
+    for least, named in ((1, positive), (0, counts)):
+        for name, value in named.items():
+            if value < least:
+                yield f"the target's {name} must be at least {least}, found {value}"
     topology = target.topology
     ends = np.array([(end.source, end.destination) for end in topology.links], dtype=np.int64)
     if _outside(ends, topology.chips):

@@ -27,11 +27,14 @@ class MatrixRule:
 class MatrixUnit:
     instances: int
     load_bytes_per_cycle: int
+    """An instance's fixed share of the port through which all of them load."""
     depth: Cycle
     """Cycles from the last row in to the result in SRAM (pipeline latency, not occupancy)."""
     rules: dict[DType, tuple[MatrixRule, ...]]
     """By dtype of the streamed operand: the block shapes an instance can take (a pair of square
     planes works side by side or on top of each other). A tile must fit one of them."""
+    streams: int = 0
+    """Streams of an instance's own for operands and results, besides those of its load."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class VectorUnit:
     chained: int
     depth: Cycle
     cycles: dict[DType, int]
+    streams: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,37 @@ class CopyUnit:
     instances: int
     bytes_per_cycle: int
     depth: Cycle
+    streams: int = 0
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What carries operands and results between SRAM and units: `count` streams of `nbytes` a cycle pass
+    any point of a chip, whose units sit in `sides` parts with streams of their own. `links` are taken by
+    flits. Zero where a target does not say."""
+
+    count: int = 0
+    nbytes: Bytes = Bytes(0)
+    sides: int = 1
+    links: int = 0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which rules of the machine hold; `docs/machine-model.md` has each with its source and an example."""
+
+    stream_budget: bool = False
+    """A tile moves no more bytes a cycle than its instance's streams carry."""
+    shared_load_port: bool = True
+    """Matrix instances share one port for weights; else each has the whole of it."""
+    sram_bandwidth: bool = False
+    """Units, loads and links together move no more bytes a cycle than SRAM reads and writes."""
+    instruction_memory: bool = True
+    """Reserved bytes hold instructions; else tensors may lie there."""
+    deskew: bool = False
+    """Several chips align their clocks once an interval, and do nothing else meanwhile."""
+    host: bool = False
+    """Figures include transfers from and to the host."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +101,14 @@ class Chip:
     memory: CopyUnit
     dram_bytes: Bytes = Bytes(0)
     dram_bytes_per_cycle: int = 0
+    sram_bytes_per_cycle: int = 0
+    streams: Streams = Streams()
+    rules: Rules = Rules()
 
     @property
     def usable_bytes(self) -> Bytes:
-        return Bytes(self.sram_bytes - self.reserved_bytes)
+        reserved = self.reserved_bytes if self.rules.instruction_memory else 0
+        return Bytes(self.sram_bytes - reserved)
 
 
 @dataclass(frozen=True)
@@ -112,11 +151,23 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class HostRule:
+    """A chip's way from and to its host, each direction by itself: `latency_ns` once a transfer, and
+    its bytes at `bytes_per_second`. Zero where a target does not say."""
+
+    latency_ns: int = 0
+    bytes_per_second: int = 0
+
+
+@dataclass(frozen=True)
 class Target:
     name: str
     chip: Chip
     link: LinkRule
     topology: Topology
     cost: Cost = Cost()
+    deskew_cycles: Cycle = Cycle(0)
+    """What aligning all chips' clocks takes."""
+    host: HostRule = HostRule()
     sources: str = ""
     """The TOML text that it came from, so that a plan carries its numbers' sources."""

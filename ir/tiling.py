@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .bandwidth import load_rate, moved_bytes, unit_rate
 from .errors import BadInput, Problem
 from .graph import Operator, Tensor, Unit
 from .target import Chip, MatrixRule
@@ -137,45 +138,44 @@ def matrix_rules(operator: Operator, tensors: Mapping[str, Tensor], chip: Chip) 
 def tile_timing(operator: Operator, tiling: Tiling, tensors: Mapping[str, Tensor], chip: Chip) -> TileTiming:
     """Durations of all tiles; raises BadInput when a dtype has no cycle rule on the unit.
 
-    matrix: occupancy = rows streamed x cycles a row; load = bytes of the block / load bandwidth. An
+    matrix: occupancy = rows streamed x cycles a row; load = bytes of the block / `load_rate`. An
         indexed load takes as long as any other: the table's other blocks are not touched.
     vector: ceil(elements of the iteration space / lanes) x cycles of the widest dtype in the body x
         ceil(instructions / chained operations). Streams are packed: ragged rows cost no lanes.
     switch, memory: ceil(bytes written / bytes a cycle).
+    No occupancy is shorter than the `moved_bytes` of the tile take at the instance's `unit_rate`.
     """
     extents = tile_extents(operator, tiling)
     none = np.zeros(len(extents), dtype=np.int64)
+    occupancy, load, depth = none, none, 0
     if operator.unit is Unit.MATRIX:
         rule = matrix_rules(operator, tensors, chip)[0]
         batch, rows, columns, reduced = matrix_factors(operator)
-        streamed = extents[:, batch + rows].prod(axis=1)
         block = extents[:, columns + reduced].prod(axis=1)
         itemsize = tensors[operator.operands[1].tensor].dtype.itemsize
-        load = -(-block * itemsize // chip.matrix.load_bytes_per_cycle)
-        return TileTiming(streamed * rule.cycles_per_row, load, int(chip.matrix.depth))
-    if operator.unit is Unit.VECTOR:
-        vector = chip.vector
-        unknown = [i.dtype for i in operator.body if i.dtype not in vector.cycles]
-        if unknown:
-            raise missing_rule(operator, "vector", unknown[0], list(vector.cycles))
-        cycles = max(vector.cycles[i.dtype] for i in operator.body)
-        passes = -(-len(operator.body) // vector.chained) * cycles
-        return TileTiming(-(-extents.prod(axis=1) // vector.lanes) * passes, none, int(vector.depth))
-    copy = chip.switch if operator.unit is Unit.SWITCH else chip.memory
-    result = operator.results[0]
-    written = [axis for axis in result.axes if axis is not None]
-    nbytes = extents[:, written].prod(axis=1) * tensors[result.tensor].dtype.itemsize
-    return TileTiming(-(-nbytes // copy.bytes_per_cycle), none, int(copy.depth))
+        load = -(-block * itemsize // load_rate(chip))
+        occupancy = extents[:, batch + rows].prod(axis=1) * rule.cycles_per_row
+        depth = int(chip.matrix.depth)
+    elif operator.unit is Unit.VECTOR:
+        occupancy = -(-extents.prod(axis=1) // chip.vector.lanes) * _vector_passes(operator, chip)
+        depth = int(chip.vector.depth)
+    else:
+        copy = chip.switch if operator.unit is Unit.SWITCH else chip.memory
+        result = operator.results[0]
+        written = [axis for axis in result.axes if axis is not None]
+        nbytes = extents[:, written].prod(axis=1) * tensors[result.tensor].dtype.itemsize
+        occupancy, depth = -(-nbytes // copy.bytes_per_cycle), int(copy.depth)
+    rate = unit_rate(chip, operator.unit)
+    if rate is not None:
+        occupancy = np.maximum(occupancy, -(-moved_bytes(operator, tensors, extents) // rate))
+    return TileTiming(occupancy, load, depth)
 
 
-def unit_instances(chip: Chip, unit: Unit) -> int:
-    """How many instances of a unit kind a chip has."""
-    match unit:
-        case Unit.MATRIX:
-            return chip.matrix.instances
-        case Unit.VECTOR:
-            return chip.vector.instances
-        case Unit.SWITCH:
-            return chip.switch.instances
-        case Unit.MEMORY:
-            return chip.memory.instances
+def _vector_passes(operator: Operator, chip: Chip) -> int:
+    """Cycles that every vector of `lanes` elements takes."""
+    vector = chip.vector
+    unknown = [i.dtype for i in operator.body if i.dtype not in vector.cycles]
+    if unknown:
+        raise missing_rule(operator, "vector", unknown[0], list(vector.cycles))
+    cycles = max(vector.cycles[i.dtype] for i in operator.body)
+    return -(-len(operator.body) // vector.chained) * cycles

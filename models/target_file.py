@@ -6,7 +6,7 @@ from pathlib import Path
 
 from chiplan.ir import BadInput, Problem, Target
 
-from .target_schema import read_chip, read_cost, read_link, read_topology
+from .target_schema import read_chip, read_cost, read_deskew, read_host, read_link, read_rules, read_topology
 from .toml_reader import Findings, Table
 
 MOST_BYTES = 1_000_000
@@ -42,15 +42,19 @@ def parse_target(text: str, name: str, source: str) -> Target:
     text = text.replace("\r\n", "\n")
     findings = Findings(source, text)
     document = Table(_parse_toml(text, source), (), findings)
-    chip = read_chip(document.table("chip"))
+    rules = read_rules(document)
+    chip = read_chip(document.table("chip"), rules)
     link = read_link(document.table("link"))
-    topology = read_topology(document.table("system"))
+    system = document.table("system")
+    deskew = read_deskew(system, rules)
+    topology = read_topology(system)
+    host = read_host(document, rules)
     cost = read_cost(document.optional_table("cost"))
     document.close()
     findings.refuse()
     # What is not there has been noted, and refused above.
     assert topology is not None
-    return Target(name, chip, link, topology, cost, sources=text)
+    return Target(name, chip, link, topology, cost, deskew, host, sources=text)
 
 
 def _find(name_or_path: str | Path) -> Path:

@@ -110,6 +110,18 @@ class Table:
             return least
         return value
 
+    def whole_if_there(self, key: str, most: int) -> int:
+        """A whole number from 1 to `most`; 0 where the key is absent."""
+        return self.whole(key, most) if self.has(key) else 0
+
+    def truth(self, key: str, default: bool) -> bool:
+        """true or false; `default` where the key is absent."""
+        value = self.values[key] if self.has(key) else default
+        if isinstance(value, bool):
+            return value
+        self.wrong(key, "true or false")
+        return default
+
     def amount(self, key: str) -> float:
         """A finite number of 0 or more; 0 where the key is absent."""
         value = self.values.get(key) if self.has(key) else 0.0

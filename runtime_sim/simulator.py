@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
-from chiplan.ir import Cycle, Plan
+from chiplan.ir import Cycle, Plan, streams_taken
 
 from .exchanges import check_exchanges
 from .faults import MOST_PER_RULE, Fault
@@ -110,8 +110,18 @@ def _check_interval(run: Simulation) -> Iterator[Fault]:
         yield Fault("wrong_interval", message, expected=busy, found=stated)
 
 
+def _check_streams(run: Simulation) -> Iterator[Fault]:
+    """stream_budget: units, loads and links have no more streams than pass a point of a chip."""
+    chip = run.timeline.chip
+    taken, there = streams_taken(chip), chip.streams.count * chip.streams.sides
+    if chip.rules.stream_budget and taken > there:
+        message = f"the target deals out {taken} streams a chip of {there}"
+        yield Fault("stream_budget", message, expected=there, found=taken)
+
+
 RULES: tuple[tuple[Rule, ...], ...] = (
     (
+        _check_streams,
         lambda run: check_groups(run.timeline.groups, run.timeline.plan),
         lambda run: check_shardings(run.timeline),
         lambda run: check_cover(run.timeline),

@@ -66,7 +66,7 @@ def test_steps_and_fans_of_equal_bytes_are_one_line() -> None:
 
 def test_figures_in_words() -> None:
     assert groups_words([(8,), (4, 8), (4, 8), (1,)]) == "8, 2 of 4x8, 1"
-    assert [excess(10, 10), excess(110, 10), excess(131, 10)] == ["0.0 %", "1000.0 %", "13x"]
+    assert [excess(10, 10), excess(110, 10), excess(131, 10)] == ["0.0 %", "1,000.0 %", "1,210.0 %"]
     assert [excess(None, 10), excess(5, 0)] == ["-", "-"]
     assert [axes_words(("n", "n")), axes_words(("none", "n")), axes_words(("k",))] == ["n", "none x n", "k"]
 

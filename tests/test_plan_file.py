@@ -398,10 +398,10 @@ def test_compressed_members_are_refused(tmp_path: Path) -> None:
 
 def test_another_version_is_named(tmp_path: Path) -> None:
     members = members_of(small_plan())
-    json_change(lambda document: document.update(version=3))(members)
+    json_change(lambda document: document.update(version=4))(members)
     path = repacked(members, tmp_path / "a.chiplan")
     assert code_of(path) == "plan_version"
-    with pytest.raises(BadInput, match="plan format 3, this chiplan reads 2"):
+    with pytest.raises(BadInput, match="plan format 4, this chiplan reads 3"):
         read_plan(path)
 
 

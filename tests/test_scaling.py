@@ -20,7 +20,7 @@ from chiplan.compiler.scaling_loss import (
     latency_parts,
     throughput_parts,
 )
-from chiplan.ir import BadInput, Infeasible, Plan, Problem, Target, Unit
+from chiplan.ir import BadInput, Elapsed, Infeasible, Plan, Problem, Target, Unit, plan_elapsed
 from chiplan.models import find_model, load_target
 from chiplan.runtime_sim import simulate
 
@@ -69,7 +69,9 @@ def test_every_figure_is_the_simulators(bert: Scaling, ring: Target) -> None:
     report = simulate(plan)
     found = bert.points[1].measured
     assert found is not None
-    assert (found.interval, found.latency) == (report.interval, max(int(report.latency or 0), plan.latency))
+    passed = plan_elapsed(plan, max(int(report.latency or 0), plan.latency))
+    assert passed.deskew_interval == 16
+    assert (found.interval, found.latency) == (passed.interval, passed.latency)
 
 
 def test_parts_counted_by_hand(hand_plan: Plan) -> None:
@@ -77,7 +79,7 @@ def test_parts_counted_by_hand(hand_plan: Plan) -> None:
     on one instance, in an interval of 10: the busiest instance is held for the whole of it."""
     report = simulate(hand_plan)
     assert busiest_kind(report) is Unit.MATRIX
-    parts = throughput_parts(hand_plan, report, 3, 12, Unit.MATRIX)
+    parts = throughput_parts(hand_plan, report, 3, Elapsed(77, 12), Unit.MATRIX)
     work = sum(use.busy for use in report.units if use.unit == "matrix") // 2
     assert parts["work"] == work
     assert parts["imbalance"] == 2 * 10 - work
@@ -88,10 +90,20 @@ def test_parts_counted_by_hand(hand_plan: Plan) -> None:
 
 def test_latency_parts_counted_by_hand(hand_plan: Plan) -> None:
     """Tiles run in [8, 10), [13, 17) on chip 0 and [70, 74) on chip 1; flits are under way in [19, 51)."""
-    parts = latency_parts(hand_plan, 3, 77)
+    parts = latency_parts(hand_plan, 3, Elapsed(77, 10))
     assert (parts["work"], parts["fill"]) == (6 + 4, 6 + 4)
     assert (parts["links"], parts["unused"]) == (32 * 2, 77)
     assert sum(parts.values()) == 3 * 77
+
+
+def test_clocks_and_host_are_parts_of_their_own(hand_plan: Plan) -> None:
+    passed = Elapsed(77 + 5 + 9, 10 + 5 + 2, 5, 5, 9, 2)
+    parts = latency_parts(hand_plan, 3, passed)
+    assert (parts["clocks"], parts["host"], parts["unused"]) == (5 * 2, 9 * 2, 91)
+    assert sum(parts.values()) == 3 * 91
+    parts = throughput_parts(hand_plan, simulate(hand_plan), 3, passed, Unit.MATRIX)
+    assert (parts["clocks"], parts["host"], parts["fill"], parts["unused"]) == (10, 4, 0, 17)
+    assert sum(parts.values()) == 3 * 17
 
 
 def test_covered_cycles() -> None:

@@ -222,7 +222,7 @@ WHOLE = "expected a whole number above 0"
         ),
         (
             "lanes = 8", "lane = 8\nlanes = 8", "target_key_unknown", "chip.vector.lane",
-            "unknown key; did you mean lanes?; known here: instances, lanes, chained, depth, cycles",
+            "unknown key; did you mean lanes?; known here: instances, lanes, chained, depth, cycles, streams",
         ),
         (
             "int8 = 1", "int88 = 1", "target_key_unknown", "chip.vector.cycles.int88",
@@ -277,7 +277,10 @@ def test_a_wrong_key_is_named_with_line_and_expectation(
     assert (code, f"mychip.toml:{line}: {key}: {message}") in problems
 
 
-@pytest.mark.parametrize("line", [line for line in TINY.split("\n") if "=" in line and line[0] != "#"])
+NUMBERS = [line for line in TINY.split("[rules]")[0].split("\n") if "=" in line and line[0] != "#"]
+
+
+@pytest.mark.parametrize("line", NUMBERS)
 def test_every_key_but_a_dtype_is_needed(line: str) -> None:
     """Leaving one line out is refused and names the key; a dtype may go."""
     key = line.split()[0]
@@ -290,13 +293,35 @@ def test_every_key_but_a_dtype_is_needed(line: str) -> None:
     assert f".{key}: missing; expected" in problems[0][1]
 
 
-@pytest.mark.parametrize("line", [line for line in TINY.split("\n") if "=" in line and line[0] != "#"])
+@pytest.mark.parametrize("line", NUMBERS)
 @pytest.mark.parametrize("value", ["0.5", "-1", "{}", "[]", "1979-05-27", '"ring "', "true"])
 def test_every_value_is_checked(line: str, value: str) -> None:
     text = changed(line, f"{line.split()[0]} = {value}")
     problems = refused(text)
     assert problems[0][0] == "target_value"
     assert problems[0][1].startswith(f"mychip.toml:{TINY.split(chr(10)).index(line) + 1}: ")
+
+
+def test_rules_are_true_or_false_and_may_be_left_out() -> None:
+    told, untold = parse_target(TINY, "t", "t"), parse_target(TINY.split("[rules]")[0], "t", "t")
+    assert told.chip.rules == untold.chip.rules
+    off = parse_target(changed("stream_budget = true", "stream_budget = false"), "t", "t")
+    assert not off.chip.rules.stream_budget
+    problems = refused(changed("deskew = true", "deskew = 1"))
+    assert problems[0][1].endswith("rules.deskew: expected true or false, found 1")
+
+
+def test_no_more_streams_are_dealt_out_than_there_are() -> None:
+    text = changed("streams = 9 ", "streams = 12 ")
+    message = "units, loads and links take 50 streams of 48: lower `streams` of the units"
+    place = f"mychip.toml:{line_of(text, '[chip.streams]')}: chip.streams"
+    assert refused(text) == [("target_value", f"{place}: {message}")]
+
+
+def test_a_host_that_a_rule_asks_for_must_be_there() -> None:
+    text = changed("host = false ", "host = true ").replace("[host]", "").replace("latency_ns", "#")
+    text = text.replace("bytes_per_second", "#")
+    assert "rules.host is true" in refused(text)[0][1]
 
 
 def test_tables_must_be_tables() -> None:
