@@ -19,6 +19,7 @@ from .options import Options, check_options, silent
 from .plan_build import build_buffers, build_stages, build_transfers
 from .plan_choice import PlanChoice, Planned
 from .plan_frontier import FrontierPoint, explore, frontier_point, mark_nondominated, trade_offs
+from .plan_summary import partial_types
 from .precision import apply_precision, default_precision
 from .quantised_products import fold_quantised_products
 from .rewrites import simplify_graph
@@ -97,13 +98,15 @@ def prepare_graph(graph: Graph, precision: str, target: Target) -> Graph:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A graph to plan, and what was asked for, with the precision and the type of partial sums known."""
+    """A graph to plan, and what was asked for, with the precision and the type of partial sums known.
+    asked_wire: that type where the user gave it."""
 
     imported: ImportedModel
     graph: Graph
     target: Target
     options: Options
     precision: str
+    asked_wire: str | None
 
 
 def prepare(imported: ImportedModel, target: Target, options: Options) -> Prepared:
@@ -114,9 +117,10 @@ def prepare(imported: ImportedModel, target: Target, options: Options) -> Prepar
     precision = options.precision or default_precision(fold_quantised_products(graph), target.chip)
     graph = prepare_graph(graph, precision, target)
     _check_plannable(graph, imported.name, options)
-    if options.wire is None and precision != "model":
+    asked_wire = options.wire
+    if asked_wire is None and precision != "model":
         options = replace(options, wire="fp16")
-    return Prepared(imported, layer_order(graph), target, options, precision)
+    return Prepared(imported, layer_order(graph), target, options, precision, asked_wire)
 
 
 @collection_paused()
@@ -146,6 +150,8 @@ def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice,
     if options.precision is None and precision != "model":
         why = f"precision {precision}: the matrix unit has no rule for the model's own type"
         assumptions = (*assumptions, why)
+    if prepared.asked_wire is not None and not partial_types(graph):
+        assumptions = (*assumptions, f"--wire {prepared.asked_wire} changes nothing: no partial sums travel")
     names = {tensor: index for index, tensor in enumerate(sorted(graph.tensors))}
     transfers, hops = build_transfers(found.schedule.sent, names)
     return Plan(

@@ -109,7 +109,7 @@ class IntervalSearch:
     def _best(self, stages: Sequence[StageWork]) -> Found:
         if any(len(stage.chips) > 1 for stage in stages):
             return self._best_of_groups(stages)
-        alone = self._at(stages, _ENDLESS).latency if self.objective == "latency" else 0
+        alone = self.alone(stages).latency if self.objective == "latency" else 0
         best: Schedule | None = None
         refusals: dict[int, NoRoom | OutOfSram] = {}
         for interval in self._intervals(stages):
@@ -129,7 +129,7 @@ class IntervalSearch:
     def _best_of_groups(self, stages: Sequence[StageWork]) -> Found:
         """A pass over thousands of chips' links is dear, so few intervals are tried: from the shortest
         that could help until no longer one can be better, or the effort is spent."""
-        best = alone = self._alone(stages)
+        best = alone = self._best_alone(stages)
         self._turns = len(self._order(_operators(stages))) // len(self.graph.operators)
         cheap = (*_PACKINGS, _TIGHT_PACKING) if self._is_cheap(alone) else _GROUP_PACKINGS
         self._packings = (*cheap, _THRIFTY_PACKING)
@@ -174,7 +174,11 @@ class IntervalSearch:
             return best.latency <= alone.latency and self.pace(best) <= ceil(alone.latency / self.users)
         return best is not alone and (self.objective != "latency" or best.latency <= alone.latency)
 
-    def _alone(self, stages: Sequence[StageWork]) -> Schedule:
+    def alone(self, stages: Sequence[StageWork]) -> Schedule:
+        """The schedule of a micro-batch that has the chips to itself, packed in the first way."""
+        return self._at(stages, _ENDLESS)
+
+    def _best_alone(self, stages: Sequence[StageWork]) -> Schedule:
         """The schedule of a micro-batch that has the chips to itself, at the shortest interval at which
         it still has."""
         packings = _GROUP_PACKINGS if self.graph.states else (*_GROUP_PACKINGS, _SPARING_PACKING)
@@ -278,7 +282,7 @@ class IntervalSearch:
     def _intervals(self, stages: Sequence[StageWork]) -> Iterator[int]:
         least = self.least(stages)
         yield from dict.fromkeys(least + int(least * stretch) for stretch in _STRETCHES)
-        alone, interval = self._at(stages, _ENDLESS).latency + 1, 10 * least
+        alone, interval = self.alone(stages).latency + 1, 10 * least
         while interval < alone:
             yield interval
             interval *= 2

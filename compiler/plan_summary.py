@@ -14,6 +14,7 @@ from chiplan.ir import (
     ChipId,
     Exchange,
     ExchangeKind,
+    Graph,
     Link,
     LinkId,
     Operator,
@@ -110,8 +111,12 @@ def precision_types(plan: Plan) -> tuple[str, ...]:
 
 def wire_types(plan: Plan) -> tuple[str, ...]:
     """The types in which partial sums travel between the chips of a group, sorted; empty where none do."""
-    graph = plan.graph
-    sent = {exchange.source for exchange in plan.graph.exchanges}
+    return partial_types(plan.graph)
+
+
+def partial_types(graph: Graph) -> tuple[str, ...]:
+    """The same of a device graph."""
+    sent = {exchange.source for exchange in graph.exchanges}
     partial = (
         result.tensor
         for operator in graph.operators

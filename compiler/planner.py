@@ -68,9 +68,10 @@ class Planner:
         progress: Callable[[str], None] = silent,
         beat: int | None = None,
     ) -> None:
-        """`beat`: a pace in cycles that another plan has; what cannot be below it is not scheduled."""
+        """`beat`: cycles of what the objective minimises that another plan has; what cannot be below them is
+        not scheduled."""
         self.graph, self.target, self.tiled, self.options = graph, target, tiled, options
-        self.beat = beat if beat is not None and options.objective == "throughput" else _ENDLESS
+        self.beat = beat if beat is not None and options.objective != "chips" else _ENDLESS
         self.progress = progress
         self.chips = options.chips or target.topology.chips
         self.search = IntervalSearch(graph, target, tiled, options.objective, options.users, progress)
@@ -82,13 +83,14 @@ class Planner:
         cuts = self._cuts(built)
         if cuts is None:
             raise self._no_cut(built)
-        if cuts.bound >= self.beat:
+        if self.options.objective == "throughput" and cuts.bound >= self.beat:
             return None
         # What is proved, is proved for the whole SRAM; first fit may need some to spare.
         proved, spare = (built, cuts), 0
         for _ in range(_RETRIES):
             try:
-                return self._planned(*proved, self._best_with_fewer(built, cuts))
+                best = self._best_with_fewer(built, cuts)
+                return None if best is None else self._planned(*proved, best)
             except OutOfSram as shortage:
                 spare += max(shortage.needed - shortage.available, self.target.chip.usable_bytes // 64)
             built = self._problem(spare)
@@ -101,13 +103,13 @@ class Planner:
         self.progress(f"cutting {built.problem.items} items into stages")
         return cut_stages(built.problem)
 
-    def _best_with_fewer(self, built: GraphProblem, cuts: StageCuts) -> Candidate:
+    def _best_with_fewer(self, built: GraphProblem, cuts: StageCuts) -> Candidate | None:
         """The best plan of all counts up to the one asked for. A cut into many stages may have a small
         load and still not close: links are full, or a user waits for hops. Fewer are tried as long as
         their load could be better, so that more chips never give a worse plan. So is a smaller count that
         the best cut leaves as many stages of: with that limit the cut may be another."""
         best = self._best(built, cuts)
-        if self.options.objective != "throughput":
+        if best is None or self.options.objective != "throughput":
             return best
         tried = max(1, _FEWER_EFFORT // len(best.stages))
         promising = [
@@ -122,28 +124,32 @@ class Planner:
             if found is None:
                 break
             try:
-                best = min(best, self._best(built, found), key=self._merit)
+                other = self._best(built, found)
             except OutOfSram:
                 continue
+            best = best if other is None else min(best, other, key=self._merit)
         return best
 
     def _bar(self, best: Candidate) -> int:
         """What a pipeline must be below to be worth a schedule."""
         return min(self.beat, self.search.merit(best.found.schedule)[0])
 
-    def _best(self, built: GraphProblem, cuts: StageCuts) -> Candidate:
-        """The best of all cuts when placed and scheduled; raises OutOfSram if none fits."""
+    def _best(self, built: GraphProblem, cuts: StageCuts) -> Candidate | None:
+        """The best of all cuts when placed and scheduled, None where each is beaten before; raises OutOfSram
+        if none fits."""
         candidates: list[Candidate] = []
         shortage: OutOfSram | None = None
         for cut in cuts.cuts:
             stages, placement = self._place(built, cut)
+            if self.options.objective == "latency" and self.search.alone(stages).latency >= self.beat:
+                continue
             try:
                 candidates.append(Candidate(stages, placement, self.search.run(stages)))
             except OutOfSram as error:
                 shortage = error
         if not candidates and shortage is not None:
             raise shortage
-        return min(candidates, key=self._merit)
+        return min(candidates, key=self._merit, default=None)
 
     def _merit(self, candidate: Candidate) -> tuple[int, ...]:
         chips, merit = len(candidate.stages), self.search.merit(candidate.found.schedule)

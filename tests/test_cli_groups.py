@@ -195,7 +195,14 @@ def test_many_equal_stages_share_a_box(decode_plan: Plan) -> None:
 def test_a_type_on_the_wire_is_honoured_and_told(tmp_path: Path, capsys: Capture) -> None:
     path = str(tmp_path / "wide.chiplan")
     assert main([*DECODE, "--groups", "4", "--wire", "fp32", "-o", path]) == 0
-    assert "partial sums travel as fp32" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "partial sums travel as fp32" in printed
+    assert "changes nothing" not in printed
+    assert (
+        main(["compile", "bert-tiny", "--target", "groq-node", "--groups", "1", "--wire", "fp32", "-o", path])
+        == 0
+    )
+    assert "--wire fp32 changes nothing: no partial sums travel" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
