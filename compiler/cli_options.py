@@ -1,11 +1,12 @@
 """Options that several verbs share, and the types that check them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -20,9 +21,38 @@ MOST_COUNTS = 64
 """Chip counts in one run of `scale`."""
 MICROSECONDS = click.FloatRange(0.0, 1e12, min_open=True)
 
+
+def _shipped_models(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    from chiplan.models import model_names
+
+    return _named(model_names(), typed)
+
+
+def _shipped_targets(
+    _context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    from chiplan.models import target_names
+
+    return _named(target_names(), typed)
+
+
+def _named(names: Iterable[str], typed: str) -> list[CompletionItem]:
+    """What a shell offers: names that begin as typed, and files."""
+    fitting = [CompletionItem(name) for name in names if name.startswith(typed)]
+    return [*fitting, CompletionItem(typed, type="file")]
+
+
 PLAN = click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
 OUTPUT = click.Path(path_type=Path)
-MODEL = click.argument("model", metavar="MODEL")
+MODEL = click.argument("model", metavar="MODEL", shell_complete=_shipped_models)
+
+
+def target_option(**how: Any) -> Callable[[Command], Command]:
+    """`--target`, with what differs between verbs."""
+    return click.option(
+        "--target", "target_name", metavar="NAME|FILE", shell_complete=_shipped_targets, **how
+    )
+
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Where", ("target_name", "chips")),
@@ -41,19 +71,33 @@ _RANGE = re.compile(r"  \[[\d.]+<=?x<=?[\d.]+\]|; [\d.]+<=?x<=?[\d.]+(?=\])")
 """What click adds to the help of a number; a refusal names the range."""
 
 
+def option_sections(
+    command: click.Command, context: click.Context
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """(title, (names, meaning) of its options) of every section that a command has options for; one section
+    where the command has none of its own."""
+    known = {
+        option.name: option for option in command.get_params(context) if isinstance(option, click.Option)
+    }
+    listed = {name for _, names in SECTIONS for name in names}
+    others = tuple(name for name in known if name is not None and name not in listed)
+    sections = (*SECTIONS, ("Besides", others))
+    if not isinstance(command, SectionedCommand):
+        sections = (("Options", tuple(name for name in known if name is not None)),)
+    for title, names in sections:
+        found = (known[name].get_help_record(context) for name in names if name in known)
+        records = [(names, _RANGE.sub("", words)) for names, words in filter(None, found)]
+        if records:
+            yield title, records
+
+
 class SectionedCommand(click.Command):
     """A command whose `--help` lists its options in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        known = {option.name: option for option in self.get_params(ctx) if isinstance(option, click.Option)}
-        listed = {name for _, names in SECTIONS for name in names}
-        others = tuple(name for name in known if name is not None and name not in listed)
-        for title, names in (*SECTIONS, ("Besides", others)):
-            found = (known[name].get_help_record(ctx) for name in names if name in known)
-            records = [(names, _RANGE.sub("", words)) for names, words in filter(None, found)]
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+        for title, records in option_sections(self, ctx):
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 def binding(value: str) -> tuple[str, int]:

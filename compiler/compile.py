@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from chiplan.ir import BadInput, Cycle, Graph, InternalFault, Plan, Problem, ShardingChoice, Target
+from chiplan.partitioner import watching
 from chiplan.runtime_sim import Report, simulate
 
 from .canonical import build_graph
@@ -63,8 +64,9 @@ def compile_model(
     )
     prepared = prepare(imported, target, options)
     choice = PlanChoice(prepared.graph, prepared.target, prepared.options, progress)
-    choice.search()
-    points = explore(choice) if pareto else []
+    with watching(choice.progress):
+        choice.search()
+        points = explore(choice) if pareto else []
     found = choice.chosen()
     plan = assemble(prepared, found, found.sharding())
     progress("simulating")

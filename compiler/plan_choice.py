@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from chiplan.ir import (
     BadInput,
@@ -21,7 +21,7 @@ from chiplan.partitioner import GroupPlan
 from .group_bounds import group_bounds
 from .group_planner import OVERLAP, GroupCandidate, GroupPlanner
 from .interval_search import certify
-from .options import Options
+from .options import Options, silent
 from .planner import NoCut, Planner
 from .scheduling import Schedule, StageWork
 from .sharding_problem import check_pins
@@ -60,10 +60,18 @@ class PlanChoice:
     def __init__(
         self, graph: Graph, target: Target, options: Options, progress: Callable[[str], None]
     ) -> None:
-        self.graph, self.target, self.options, self.progress = graph, target, options, progress
+        self.graph, self.target, self.options = graph, target, options
+        self.progress = partial(self._say, progress)
         self.chips = options.chips or target.topology.chips
         self.refusals: list[Infeasible | NoCut] = []
         self.found: list[Planned] = []
+
+    def _say(self, progress: Callable[[str], None], step: str) -> None:
+        """A step, and the best so far of what the objective minimises, as it is found."""
+        if self.found and progress is not silent:
+            unit = "chips" if self.options.objective == "chips" else "cycles"
+            step = f"{step}; best so far {min(self._merit(plan)[0] for plan in self.found):,} {unit}"
+        progress(step)
 
     def best(self) -> Planned:
         """Raises Infeasible when nothing fits, or nothing keeps the limits asked for; BadInput for pins of

@@ -7,8 +7,28 @@ from chiplan.ir import ExitCode
 from .cli_options import with_json
 from .cli_output import page, print_json
 
+TARGETS_EXAMPLES = """
+\b
+Examples:
+  chiplan targets
+  chiplan targets show groq-node
+"""
+SHOW_EXAMPLES = """
+\b
+Examples:
+  chiplan targets show groq-node
+  chiplan targets show generic-ring > mychip.toml
+  chiplan targets show ./mychip.toml --json
+"""
+MODELS_EXAMPLES = """
+\b
+Examples:
+  chiplan models
+  chiplan models --json
+"""
 
-@click.group("targets", invoke_without_command=True)
+
+@click.group("targets", invoke_without_command=True, epilog=TARGETS_EXAMPLES)
 @with_json
 @click.pass_context
 def targets_group(context: click.Context, as_json: bool) -> ExitCode | None:
@@ -25,7 +45,7 @@ def targets_group(context: click.Context, as_json: bool) -> ExitCode | None:
     return ExitCode.DONE
 
 
-@targets_group.command("show")
+@targets_group.command("show", epilog=SHOW_EXAMPLES)
 @click.argument("name", metavar="NAME|FILE")
 @with_json
 @click.pass_obj
@@ -41,7 +61,7 @@ def show_target_verb(listed_as_json: bool, name: str, as_json: bool) -> ExitCode
     return ExitCode.DONE
 
 
-@click.command("models")
+@click.command("models", epilog=MODELS_EXAMPLES)
 @with_json
 def models_verb(as_json: bool) -> ExitCode:
     """List the models that ship."""

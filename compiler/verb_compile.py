@@ -12,6 +12,7 @@ from .cli_options import (
     OUTPUT,
     SectionedCommand,
     merged_bindings,
+    target_option,
     with_json,
     with_planning,
     with_shape,
@@ -31,9 +32,7 @@ Examples:
 
 @click.command("compile", cls=SectionedCommand, epilog=COMPILE_EXAMPLES)
 @MODEL
-@click.option(
-    "--target", "target_name", required=True, metavar="NAME|FILE", help="A shipped target or a TOML file."
-)
+@target_option(required=True, help="A shipped target or a TOML file.")
 @with_planning
 @with_shape
 @click.option("--pareto", is_flag=True, help="Also plan along the frontier of chips, latency and interval.")
@@ -52,7 +51,12 @@ def compile_verb(
     as_json: bool,
     **planning: Any,
 ) -> ExitCode:
-    """Compile MODEL to a plan, simulate it, and write it."""
+    """Compile MODEL to a plan, simulate it, and write it.
+
+    Decides which chip holds and computes what, and which link carries what in which cycle; the simulator
+    checks the plan before it is written. The same command gives the same bytes. With limits on latency or
+    interval, or too little SRAM, the answer may be that nothing fits: exit code 3, and what would.
+    """
     from chiplan.models import load_target
 
     from .cli_inputs import model_file

@@ -14,6 +14,7 @@ from .cli_options import (
     SectionedCommand,
     chip_counts,
     merged_bindings,
+    target_option,
     with_json,
     with_limits,
     with_shape,
@@ -28,15 +29,22 @@ from .cli_output import (
     write_text,
 )
 
+EXAMPLES = """
+\b
+Examples:
+  chiplan scale bert-large --chips 4-8
+  chiplan scale bert-large --chips 4-8 --min-efficiency 0.9
+  chiplan scale bert-encoders-6 --weak layers --chips 1,2,4,8 --precision fp16
+  chiplan scale gpt2 --chips 2,4,8 --svg scaling.svg
+"""
 
-@click.command("scale", cls=SectionedCommand)
+
+@click.command("scale", cls=SectionedCommand, epilog=EXAMPLES)
 @MODEL
 @click.option(
     "--chips", type=chip_counts, required=True, metavar="N,N-M,...", help="Counts, such as 1,2,4-8."
 )
-@click.option(
-    "--target", "target_name", metavar="NAME|FILE", help="[the smallest groq-* with the largest count]"
-)
+@target_option(help="[the smallest groq-* with the largest count]")
 @click.option(
     "--objective",
     type=click.Choice(["throughput", "latency"]),
@@ -66,7 +74,11 @@ def scale_verb(
     as_json: bool,
     **how: Any,
 ) -> ExitCode:
-    """Plan MODEL at several chip counts and hold each against linear scaling."""
+    """Plan MODEL at several chip counts and hold each against linear scaling.
+
+    Every count is an upper limit and every figure is simulated. The baseline is the smallest count that is
+    feasible. What a count loses against the linear ideal is told in chip-cycles, by cause.
+    """
     from chiplan.models import load_target
 
     from .cli_inputs import model_file

@@ -10,8 +10,16 @@ from .cli_options import OUTPUT, PLAN, with_json
 from .cli_output import STANDARD_OUTPUT, check_not_input, file_sha256, page, print_json, write_text
 from .collection import collection_paused
 
+EXAMPLES = """
+\b
+Examples:
+  chiplan show gpt2.chiplan
+  chiplan show gpt2.chiplan --svg gpt2.svg
+  chiplan show gpt2.chiplan --sharding
+"""
 
-@click.command("show")
+
+@click.command("show", epilog=EXAMPLES)
 @PLAN
 @click.option("--dot", type=OUTPUT, help="Write the partition graph for Graphviz; - is standard output.")
 @click.option("--svg", type=OUTPUT, help="Write the partition graph as a picture; - is standard output.")

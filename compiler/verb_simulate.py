@@ -15,13 +15,28 @@ if TYPE_CHECKING:
     from .numeric_check import NumericsReport
 
 
-@click.command("simulate")
+EXAMPLES = """
+\b
+Examples:
+  chiplan simulate gpt2.chiplan
+  chiplan simulate gpt2-tiny.chiplan --numerics gpt2-tiny
+  chiplan simulate gpt2.chiplan --json
+"""
+
+
+@click.command("simulate", epilog=EXAMPLES)
 @PLAN
 @click.option("--numerics", metavar="MODEL", help="Also execute all tiles and compare with onnxruntime.")
 @with_json
 @collection_paused()
 def simulate_verb(plan_path: Path, numerics: str | None, as_json: bool) -> ExitCode:
-    """Check PLAN cycle by cycle; exit code 1 when it has a fault."""
+    """Check PLAN cycle by cycle; exit code 1 when it has a fault.
+
+    The simulator knows the plan alone and shares no scheduling code with the compiler. It checks that no two
+    tiles meet on a unit and no two flits on a link, that nothing is read before it is there, that every byte
+    of SRAM has one owner, in one micro-batch and in steady state, and measures latency and interval. Each
+    fault is named, with chip, unit or link, cycle, operator and tile.
+    """
     from .cli_inputs import model_file, plan_of
     from .cli_simulate import examine, print_verdict
     from .cli_summary import plan_figures

@@ -12,6 +12,7 @@ from .problem import Carried, PartitionProblem, Recomputed, Resident
 from .sharding import Link, ShardingProblem, Variable
 from .sharding_frontier import sharding_frontier
 from .sharding_solve import ShardingSolution, solve_sharding
+from .solver import watching
 from .stages import FewestStages, StageCuts, cut_stages, smallest_stage_count
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "smallest_stage_count",
     "solve_sharding",
     "stage_load",
+    "watching",
 ]

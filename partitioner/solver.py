@@ -1,5 +1,8 @@
 """The only door to OR-Tools: build a CP-SAT model, solve it under deterministic limits, certify it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from ortools.sat.python import cp_model
@@ -18,6 +21,33 @@ _STATUS = {
     cp_model.UNKNOWN: "unknown",
     cp_model.MODEL_INVALID: "invalid",
 }
+
+
+Watcher = Callable[[str], None]
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Inside, every better solution and bound that a solver finds is told in words. What is found does not
+    depend on who watches."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+class _Telling(cp_model.CpSolverSolutionCallback):
+    """Says how far a solver has come."""
+
+    def __init__(self, problem: str, tell: Watcher) -> None:
+        super().__init__()
+        self._problem, self._tell = problem, tell
+
+    def on_solution_callback(self) -> None:
+        best, bound = round(self.objective_value), max(0, round(self.best_objective_bound))
+        self._tell(f"solving {self._problem}: best {best:,}, bound {bound:,}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +81,11 @@ def solve(
     solver.parameters.num_workers = 2
     solver.parameters.interleave_search = True
     solver.parameters.max_deterministic_time = deterministic_limit
-    status = solver.solve(model)
+    tell = _watcher.get()
+    if tell is not None:
+        tell(f"solving {problem}")
+    telling = _Telling(problem, tell) if tell is not None and minimising else None
+    status = solver.solve(model, telling)
     found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
     if not found and known is not None:
         name, objective = "feasible", known
