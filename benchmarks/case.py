@@ -18,7 +18,7 @@ from chiplan.compiler.compile import plan_model
 from chiplan.compiler.importer import import_model
 from chiplan.compiler.options import Options, check_options
 from chiplan.compiler.scaling_depth import find_layers, with_depth
-from chiplan.ir import ChiplanError, Plan, Target
+from chiplan.ir import ChiplanError, Cycle, Plan, Target
 from chiplan.models import find_model, load_target
 from chiplan.runtime_sim import figures, simulate
 
@@ -29,20 +29,30 @@ LIMIT_SECONDS = 900
 @dataclass(frozen=True)
 class Case:
     """model: a shipped name or a file. links: None (the target's own) or the name of the target whose
-    links it gets. layers: None for the model's own depth. shape: batch, sequence, context.
+    links it gets. depths: units' latencies, which are assumed, times so much. rules: those of the machine
+    that differ from the target's. layers: None for the model's own depth. shape: batch, sequence, context.
     planning: fields of `Options`."""
 
     model: str
     target: str
     links: str | None = None
+    depths: float = 1.0
+    rules: Mapping[str, bool] = field(default_factory=dict)
     layers: int | None = None
     shape: Mapping[str, int] = field(default_factory=dict)
     planning: Mapping[str, Any] = field(default_factory=dict)
 
 
 def case_target(case: Case) -> Target:
-    """The case's target, with the links of another where it asks for them."""
+    """The case's target, with what the case changes of it."""
     target = load_target(case.target)
+    chip = replace(target.chip, rules=replace(target.chip.rules, **case.rules))
+    units = {name: getattr(chip, name) for name in ("matrix", "vector", "switch", "memory")}
+    deeper = {
+        name: replace(unit, depth=Cycle(max(1, round(case.depths * unit.depth))))
+        for name, unit in units.items()
+    }
+    target = replace(target, chip=replace(chip, **deeper))
     if case.links is None:
         return target
     return replace(target, name=f"{target.name}-2022", link=load_target(case.links).link)
