@@ -1,5 +1,6 @@
 """The data structures that every layer shares: types, loop nests, graph, target, tiles, plan."""
 
+from .codec import Codec, CodecError
 from .errors import (
     BadInput,
     ChiplanError,
@@ -95,7 +96,7 @@ from .views import (
 
 __all__ = [
     "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
-    "Chip", "ChipId", "ChiplanError", "CopyUnit", "Cost", "Cut", "Cycle", "DType", "Exchange",
+    "Chip", "ChipId", "ChiplanError", "Codec", "CodecError", "CopyUnit", "Cost", "Cut", "Cycle", "DType", "Exchange",
     "ExchangeKind", "ExitCode", "Expand", "Factor", "Graph", "HopColumns", "Incomparable", "Infeasible",
     "Instruction", "InternalFault", "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors",
     "MatrixRule", "MatrixUnit", "MeshPlace", "Operand", "Operator", "Origin", "Output", "Own", "Plan",
