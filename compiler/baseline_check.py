@@ -12,19 +12,11 @@ from pathlib import Path
 
 from chiplan.ir import Plan, Target, View, view_shape
 
-from .baseline import (
-    FORMAT,
-    Baseline,
-    Figures,
-    ModelIdentity,
-    OptionValue,
-    TargetStick,
-    expand_nodes,
-    fold_nodes,
-)
+from .baseline import FORMAT, Baseline, Figures, ModelIdentity, OptionValue, TargetStick
 from .cli_summary import plan_figures
 from .compile import Compiled, compile_model
 from .node_matching import match_nodes
+from .node_runs import fold_nodes, unfold_nodes
 from .options import silent
 from .plan_diff import changed_nodes, cycles_more
 from .plan_profile import NodeCost, profile_nodes
@@ -57,6 +49,11 @@ class Difference:
     after: str
 
     @property
+    def part(self) -> str:
+        """What `--allow` calls it: `target` for all of its numbers."""
+        return self.name.split(" ")[0]
+
+    @property
     def words(self) -> str:
         """In one line: `option batch: 1 in the baseline, now 4`."""
         return f"{self.name}: {self.before} in the baseline, now {self.after}"
@@ -84,8 +81,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Check:
-    """The verdict. refused: differences of the stick that make the two incomparable; allowed: those that the
-    user waved through; changed: the model and the tool, where they did. blamed: the nodes that cost most more."""
+    """The verdict. refused: differences of the stick that make the two incomparable. allowed: those that the
+    user waved through. changed: the model and the tool, where they did. blamed: nodes that cost most more."""
 
     model: str
     target: str
@@ -196,7 +193,7 @@ def check_model(
         allowed=allowed,
         changed=(*changed, *tool),
         judgements=judgements,
-        blamed=blame(expand_nodes(baseline.nodes), measured.nodes),
+        blamed=blame(unfold_nodes(baseline.nodes), measured.nodes),
         measured=measured,
     )
 
@@ -205,10 +202,9 @@ def _sorted_out(
     found: Sequence[Difference], allow: Collection[str]
 ) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
     """Those that are not allowed, and those that are."""
-    names = {difference: difference.name.split(" ")[0] for difference in found}
     return (
-        tuple(difference for difference in found if names[difference] not in allow),
-        tuple(difference for difference in found if names[difference] in allow),
+        tuple(difference for difference in found if difference.part not in allow),
+        tuple(difference for difference in found if difference.part in allow),
     )
 
 
@@ -250,26 +246,22 @@ def _lists(name: str, before: Sequence[str], after: Sequence[str]) -> Iterator[D
 def judge(before: Figures, after: Figures, tolerances: Mapping[str, Tolerance]) -> tuple[Judgement, ...]:
     """Every figure against its limit. Cycles of other clocks are compared as time."""
     clocks = Fraction(after.clock_hz, before.clock_hz)
-    return (
-        _judgement("latency", before.latency_cycles, after.latency_cycles, tolerances, clocks),
-        _judgement("interval", before.interval_cycles, after.interval_cycles, tolerances, clocks),
-        _judgement("chips", before.chips, after.chips, tolerances),
-        _judgement("sram", before.sram_bytes, after.sram_bytes, tolerances),
+    return tuple(
+        _judgement(name, getattr(before, name), getattr(after, name), tolerances[name], unit)
+        for name, unit in (
+            ("latency_cycles", clocks),
+            ("interval_cycles", clocks),
+            ("chips", Fraction(1)),
+            ("sram_bytes", Fraction(1)),
+        )
     )
 
 
-def _judgement(
-    quantity: str,
-    before: int,
-    after: int,
-    tolerances: Mapping[str, Tolerance],
-    clocks: Fraction = Fraction(1),
-) -> Judgement:
-    allowed = tolerances[quantity]
-    beyond = after > allowed.limit(before) * clocks
-    grew = after - before * clocks
+def _judgement(quantity: str, before: int, after: int, allowed: Tolerance, unit: Fraction) -> Judgement:
+    """unit: units of `after` in one of `before`."""
+    grew = after - before * unit
     verdict = Verdict.SAME if not grew else Verdict.WORSE if grew > 0 else Verdict.BETTER
-    return Judgement(quantity, before, after, allowed.text, verdict, beyond)
+    return Judgement(quantity, before, after, allowed.text, verdict, after > allowed.limit(before) * unit)
 
 
 def _verdict(judgements: Sequence[Judgement]) -> Verdict:

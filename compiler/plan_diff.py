@@ -182,9 +182,7 @@ def _costs(
     before: Sequence[NodeCost], after: Sequence[NodeCost], pairs: Sequence[tuple[int, int]]
 ) -> Section:
     rows = [
-        Row(
-            new.label if new else old.label if old else "", old and _cost_cells(old), new and _cost_cells(new)
-        )
+        Row(_label(old, new), _cost_cells(old), _cost_cells(new))
         for old, new in changed_nodes(before, after, pairs)
     ]
     note = (
@@ -201,12 +199,8 @@ def changed_nodes(
     found: list[tuple[NodeCost | None, NodeCost | None]] = [(before[a], after[b]) for a, b in pairs]
     found += [(None, row) for number, row in enumerate(after) if number not in right]
     found += [(row, None) for number, row in enumerate(before) if number not in left]
-    changed = [pair for pair in found if _cycles(pair[0]) != _cycles(pair[1])]
+    changed = [pair for pair in found if _cost_cells(pair[0]) != _cost_cells(pair[1])]
     return sorted(changed, key=lambda pair: -cycles_more(*pair))
-
-
-def _cycles(cost: NodeCost | None) -> tuple[int, int] | None:
-    return cost and (cost.unit_cycles, cost.link_cycles)
 
 
 def cycles_more(before: NodeCost | None, after: NodeCost | None) -> int:
@@ -214,8 +208,13 @@ def cycles_more(before: NodeCost | None, after: NodeCost | None) -> int:
     return (after.cycles if after else 0) - (before.cycles if before else 0)
 
 
-def _cost_cells(cost: NodeCost) -> Cells:
-    return cost.unit_cycles, cost.link_cycles, cost.cycles
+def _label(before: NodeCost | None, after: NodeCost | None) -> str:
+    known = after or before
+    return known.label if known else ""
+
+
+def _cost_cells(cost: NodeCost | None) -> Cells | None:
+    return (cost.unit_cycles, cost.link_cycles, cost.cycles) if cost else None
 
 
 def _renamed(matched: Sequence[tuple[NodeCost, NodeCost]]) -> Section:
