@@ -18,6 +18,7 @@ from .quantities import grouped
 
 SIMULATED = "All figures are simulated and exclude transfers from and to the host."
 UNBLAMED = "No node costs more cycles: the schedule is longer, not the work."
+_BLAME = "What costs most more, in cycles of one micro-batch"
 _WORDS = {
     "latency_cycles": "latency, cycles",
     "interval_cycles": "interval, cycles",
@@ -53,13 +54,9 @@ def print_check(console: Console, check: Check) -> None:
         print_text(console, line)
     if check.verdict is Verdict.WORSE or check.blamed:
         console.print()
-        print_table(console, _blame_title(check), table((f"<{_NODES[0]}", *_NODES[1:]), node_rows(check)))
+        print_table(console, _BLAME, table((f"<{_NODES[0]}", *_NODES[1:]), node_rows(check)))
         if not check.blamed:
             print_text(console, UNBLAMED)
-
-
-def _blame_title(check: Check) -> str:
-    return f"What costs most more, in cycles of one micro-batch (first {len(check.blamed)})"
 
 
 def figure_rows(check: Check) -> list[tuple[str, ...]]:
@@ -126,7 +123,7 @@ def check_markdown(check: Check) -> str:
         return "\n".join(parts) + "\n"
     parts.append(markdown_table(_FIGURES, figure_rows(check)))
     if check.blamed:
-        parts += ["", f"{_blame_title(check)}:\n", markdown_table(_NODES, node_rows(check))]
+        parts += ["", f"{_BLAME}:\n", markdown_table(_NODES, node_rows(check))]
     elif check.verdict is Verdict.WORSE:
         parts += ["", UNBLAMED]
     parts += ["", *(f"- {markdown_text(line)}" for line in changes(check)), "", SIMULATED]

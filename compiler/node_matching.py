@@ -1,9 +1,9 @@
-"""Which nodes of one plan are which of another: by what they compute, where they stand, and their names.
+"""Which nodes of one plan are which of another: by name, by what they compute, and where they stand.
 
-Names alone mislead: an exporter that numbers its nodes renames all those behind a change. So rows are first
-aligned in order by what they and their neighbours compute, then by name, then by what they compute alone;
-each step works between the pairs of the step before. What is left may have moved: it is paired by a common
-node, then by what it computes, and last by its position between the same neighbours.
+Names alone mislead: an exporter that numbers its nodes renames all those behind a change. So rows are aligned
+in order twice, by name first and by what they and their neighbours compute first, and the alignment that
+leaves fewer rows over holds. What is left may have moved: it is paired by a common node, then by what it
+computes, and last by its position between the same neighbours.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -17,16 +17,27 @@ Pair: TypeAlias = tuple[int, int]
 """Positions before and after."""
 Key: TypeAlias = Callable[[NodeCost], Hashable]
 
-_IN_ORDER: tuple[Key, ...] = (
-    lambda row: row.place,
-    lambda row: (row.nodes, row.kind),
-    lambda row: row.kind,
-)
+
+def _name(row: NodeCost) -> Hashable:
+    return row.nodes, row.kind
+
+
+def _place(row: NodeCost) -> Hashable:
+    return row.place
+
+
+def _kind(row: NodeCost) -> Hashable:
+    return row.kind
+
+
+_WAYS: tuple[tuple[Key, ...], ...] = ((_name, _place, _kind), (_place, _name, _kind))
+"""Keys by which rows are aligned; each works in the gaps that the one before left."""
 
 
 def match_nodes(before: Sequence[NodeCost], after: Sequence[NodeCost]) -> list[Pair]:
     """Positions of the rows that are the same, ascending in `after`; the others were removed or added."""
-    pairs = _aligned(before, after, range(len(before)), range(len(after)), 0)
+    whole = range(len(before)), range(len(after))
+    pairs = max((_aligned(before, after, *whole, keys) for keys in _WAYS), key=len)
     pairs += _moved(before, after, pairs, lambda row: row.nodes)
     pairs += _moved(before, after, pairs, lambda row: (row.kind,))
     pairs += _beside(before, after, pairs)
@@ -34,13 +45,13 @@ def match_nodes(before: Sequence[NodeCost], after: Sequence[NodeCost]) -> list[P
 
 
 def _aligned(
-    before: Sequence[NodeCost], after: Sequence[NodeCost], left: range, right: range, step: int
+    before: Sequence[NodeCost], after: Sequence[NodeCost], left: range, right: range, keys: Sequence[Key]
 ) -> list[Pair]:
-    """The longest common subsequence by the key of a step, and of the gaps by those of the next steps."""
-    if step == len(_IN_ORDER) or not left or not right:
+    """The longest common subsequence by the first key, and in its gaps by the next ones."""
+    if not keys or not left or not right:
         return []
     numbers: dict[Hashable, int] = {}
-    key = _IN_ORDER[step]
+    key, *others = keys
     first = [numbers.setdefault(key(before[row]), len(numbers)) for row in left]
     second = [numbers.setdefault(key(after[row]), len(numbers)) for row in right]
     pairs: list[Pair] = []
@@ -49,7 +60,7 @@ def _aligned(
     for block in LCSseq.opcodes(first, second).as_matching_blocks():
         start, other = left.start + block.a, right.start + block.b
         gap = range(done_left, start), range(done_right, other)
-        pairs += _aligned(before, after, *gap, step + 1)
+        pairs += _aligned(before, after, *gap, others)
         pairs += zip(range(start, start + block.size), range(other, other + block.size), strict=True)
         done_left, done_right = start + block.size, other + block.size
     return pairs

@@ -14,7 +14,7 @@ MOST_NODES = 100_000
 MOST_SIDE_BY_SIDE = 8
 """Alike nodes of one layer, such as the projections of keys and values, that are told apart as runs."""
 
-_NUMBER = re.compile(r"(?<!\d)(?:0|[1-9]\d{0,14})(?!\d)")
+_NUMBER = re.compile(r"(?<!\d)(?:0|[1-9]\d{0,14})(?!\d)", re.ASCII)
 """A number that is written again as it was: without leading zeros, of 64 bits."""
 
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .quantities import printable
+
 if TYPE_CHECKING:
     from chiplan.ir import ChiplanError, Plan
     from chiplan.runtime_sim import Report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChipPlan:
     """A plan that the simulator has accepted, and its figures; all simulated, without the host's transfers.
 
@@ -29,6 +31,12 @@ class ChipPlan:
     plan: "Plan"
     report: "Report"
     figures: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """What a failed assertion shows."""
+        name, target = self.plan.graph.name, self.plan.target.name
+        latency, interval = f"latency {self.latency_us:.1f} us", f"interval {self.interval_us:.1f} us"
+        return f"<plan of {printable(name)} on {target}: {latency}, {interval}, {self.chips} chips>"
 
     @property
     def latency_cycles(self) -> int:
@@ -88,7 +96,7 @@ class ChipPlan:
 _PLANS = pytest.StashKey[dict[tuple[object, ...], "ChipPlan | ChiplanError"]]()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChipPlans:
     """Compiles models for tests. Paths count from the test's folder, then from where pytest runs."""
 

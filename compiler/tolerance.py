@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import click
 
-_FORM = re.compile(r"\+?(\d{1,12}(?:\.\d{1,9})?)%|\+?(\d{1,15})")
+_FORM = re.compile(r"\+?(\d{1,12}(?:\.\d{1,9})?)%|\+?(\d{1,15})", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ from .views import (
 
 __all__ = [
     "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
-    "Chip", "ChipId", "ChiplanError", "Codec", "CodecError", "CopyUnit", "Cost", "Cut", "Cycle", "DType", "Exchange",
+    "Chip", "ChipId", "ChiplanError", "Codec", "CodecError", "CopyUnit", "Cost",
+    "Cut", "Cycle", "DType", "Exchange",
     "ExchangeKind", "ExitCode", "Expand", "Factor", "Graph", "HopColumns", "Incomparable", "Infeasible",
     "Instruction", "InternalFault", "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors",
     "MatrixRule", "MatrixUnit", "MeshPlace", "Operand", "Operator", "Origin", "Output", "Own", "Plan",
