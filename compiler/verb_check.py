@@ -33,7 +33,7 @@ Command = Callable[..., Any]
 
 
 def _limit(name: str, default: str, what: str) -> Callable[[Command], Command]:
-    words = f"How much more {what} may be: a share (2%) or an amount (+3)."
+    words = f"By how much {what} may grow: a share (2%) or an amount (+3)."
     return click.option(name, type=tolerance, default=default, show_default=True, metavar="LIMIT", help=words)
 
 
@@ -41,20 +41,20 @@ def _limit(name: str, default: str, what: str) -> Callable[[Command], Command]:
 @MODEL
 @click.option("--baseline", "baseline_path", required=True, type=OUTPUT, metavar="FILE", help="The baseline.")
 @click.option(
-    "--update", is_flag=True, help="Create or rewrite the baseline instead; options given are kept."
+    "--update", is_flag=True, help="Write the baseline instead, with the options given and its own."
 )
 @_limit("--max-latency-regression", "0%", "latency")
 @_limit("--max-interval-regression", "0%", "the interval")
-@_limit("--max-chips", "+0", "chips")
-@_limit("--max-sram", "+0%", "SRAM of the fullest chip")
+@_limit("--max-chips", "+0", "the chips")
+@_limit("--max-sram", "0%", "SRAM of the fullest chip")
 @click.option(
     "--allow",
     multiple=True,
     metavar="NAME",
-    help="Compare though this differs: target, an option, inputs or outputs.",
+    help="Compare although this differs: target, inputs, outputs, or an option.",
 )
 @click.option(
-    "--same", multiple=True, type=click.Choice(["model", "tool"]), help="This may not differ either."
+    "--same", multiple=True, type=click.Choice(["model", "tool"]), help="Let this be part of the stick."
 )
 @click.option("--target", "target_name", metavar="NAME|FILE", help="[the baseline's]")
 @with_planning
@@ -78,7 +78,8 @@ def check_verb(
 ) -> ExitCode:
     """Hold MODEL's plan against a baseline file: same, better, worse or incomparable.
 
-    Target and options come from the baseline. The model and chiplan may change: that is what is checked.
+    Target and options come from the baseline; the defaults below hold for a new one. The model and chiplan
+    may change: that is what is checked.
     """
     from .cli_inputs import model_file
 

@@ -48,7 +48,7 @@ def slowed(plan: Plan) -> Plan:
 
 
 def test_profile_equals_the_columns(hand_plan: Plan) -> None:
-    """Two products of one tile on each of two instances, whose blocks load in 8 cycles; r holds a link for 8."""
+    """Two products of one tile on each of two instances, whose blocks load in 8 cycles; r holds links 8."""
     first, relu, second = profile_nodes(hand_plan)
     assert (first.unit_cycles, relu.unit_cycles, second.unit_cycles) == (8, 4, 16)
     assert (first.link_cycles, relu.link_cycles, second.link_cycles) == (0, 8, 0)
