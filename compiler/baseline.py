@@ -20,10 +20,10 @@ from .quantities import printable
 FORMAT = 1
 MOST_BYTES = 16_000_000
 
-OptionValue: TypeAlias = int | float | str | tuple[str, ...]
+OptionValue: TypeAlias = bool | int | float | str | tuple[str, ...]
 
 _HEADER = """\
-# A chiplan baseline. All figures are simulated and exclude transfers from and to the host.
+# A chiplan baseline. All figures are simulated.
 #   hold a model against it:  chiplan check MODEL --baseline {name}
 #   write it again:           chiplan check MODEL --baseline {name} --update
 # [target] and [options] are the measuring stick; nodes say where the cycles of one micro-batch go.

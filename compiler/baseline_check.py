@@ -9,12 +9,13 @@ from enum import Enum
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from chiplan.ir import Plan, Target, View, view_shape
 
 from .baseline import FORMAT, Baseline, Figures, ModelIdentity, OptionValue, TargetStick
 from .cli_summary import plan_figures
-from .compile import Compiled, compile_model
+from .compile import compile_model
 from .node_matching import match_nodes
 from .node_runs import fold_nodes, unfold_nodes
 from .options import silent
@@ -73,10 +74,12 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Measured:
-    """A model's plan: as a baseline would state it, and the rows of its nodes."""
+    """A model's plan: as a baseline would state it, and the rows of its nodes. includes_host: whether its
+    cycles hold transfers from and to the host."""
 
     stated: Baseline
     nodes: tuple[NodeCost, ...]
+    includes_host: bool
 
 
 @dataclass(frozen=True)
@@ -117,30 +120,30 @@ def measure(
     """Compile a model with a stick; `named` is the target's name in a baseline. Raises as `compile_model`."""
     compiled = compile_model(model, name=model.stem, target=target, progress=progress, **planning(options))
     nodes = profile_nodes(compiled.plan)
+    found = plan_figures(compiled.plan, compiled.report, "")
     stated = Baseline(
         format=FORMAT,
-        figures=_figures(compiled),
+        figures=_figures(found, target),
         target=TargetStick(named, target_numbers(target)),
         options=resolved_options(options, compiled.plan),
         model=_identity(compiled.plan),
         tool=_tool(),
         nodes=fold_nodes(nodes),
     )
-    return Measured(stated, nodes)
+    return Measured(stated, nodes, found["latency_includes_host"])
 
 
 def _tool() -> dict[str, str]:
     return {name: version(name) for name in TOOLS}
 
 
-def _figures(compiled: Compiled) -> Figures:
-    found = plan_figures(compiled.plan, compiled.report, "")
+def _figures(found: Mapping[str, Any], target: Target) -> Figures:
     return Figures(
         latency_cycles=found["latency_cycles"],
         interval_cycles=found["interval_cycles"],
         chips=found["chips"],
         sram_bytes=max(found["peak_sram_bytes"].values(), default=0),
-        clock_hz=compiled.plan.target.chip.clock_hz,
+        clock_hz=target.chip.clock_hz,
     )
 
 

@@ -9,14 +9,13 @@ from rich.console import Console
 from chiplan.ir import ExitCode, Problem
 
 from .baseline import Baseline
-from .baseline_check import Check, Difference, Judgement, Verdict
-from .cli_tables import print_list, print_table, print_text, table
-from .diff_table import growth
+from .baseline_check import Check, Difference, Judgement, Measured, Verdict
+from .cli_tables import print_table, print_text, table
+from .diff_table import growth, simulated_words
 from .markdown import markdown_code, markdown_table, markdown_text
 from .plan_profile import NodeCost
 from .quantities import grouped
 
-SIMULATED = "All figures are simulated and exclude transfers from and to the host."
 UNBLAMED = "No node costs more cycles: the schedule is longer, not the work."
 _BLAME = "What costs most more, in cycles of one micro-batch"
 _WORDS = {
@@ -42,12 +41,9 @@ def headline(check: Check) -> str:
 
 
 def print_check(console: Console, check: Check) -> None:
-    """Verdict, figures, what changed, and the nodes that cost most more."""
+    """Verdict, figures, what changed, and the nodes that cost most more, of two that are comparable."""
     print_text(console, headline(check), style="bold")
-    if check.verdict is Verdict.INCOMPARABLE:
-        print_list(console, "Differs from the measuring stick", [item.words for item in check.refused])
-        return
-    console.print(SIMULATED)
+    console.print(_simulated(check.measured))
     console.print()
     print_table(console, "Figures", table(_FIGURES, figure_rows(check)))
     for line in changes(check):
@@ -126,7 +122,7 @@ def check_markdown(check: Check) -> str:
         parts += ["", f"{_BLAME}:\n", markdown_table(_NODES, node_rows(check))]
     elif check.verdict is Verdict.WORSE:
         parts += ["", UNBLAMED]
-    parts += ["", *(f"- {markdown_text(line)}" for line in changes(check)), "", SIMULATED]
+    parts += ["", *(f"- {markdown_text(line)}" for line in changes(check)), "", _simulated(check.measured)]
     return "\n".join(parts) + "\n"
 
 
@@ -157,7 +153,7 @@ def check_document(check: Check) -> dict[str, object]:
         "verdict": check.verdict.value,
         "model": check.model,
         "target": check.target,
-        "latency_includes_host": False,
+        "latency_includes_host": check.measured and check.measured.includes_host,
         "figures": {item.quantity: _figure_document(item) for item in check.judgements},
         "changed": [asdict(item) for item in check.changed],
         "allowed": [asdict(item) for item in check.allowed],
@@ -172,17 +168,23 @@ def _figure_document(item: Judgement) -> dict[str, object]:
 
 def _node_document(before: NodeCost | None, after: NodeCost | None) -> dict[str, object]:
     known = after or before
-    sides = ({"unit_cycles": side.unit_cycles, "link_cycles": side.link_cycles} if side else None
-             for side in (before, after))  # fmt: skip
-    old, new = sides
+    old, new = (
+        {"unit_cycles": side.unit_cycles, "link_cycles": side.link_cycles} if side else None
+        for side in (before, after)
+    )
     return {"nodes": list(known.nodes) if known else [], "before": old, "after": new}
 
 
-def print_update(console: Console, path: Path, before: Baseline | None, after: Baseline) -> None:
+def _simulated(measured: Measured | None) -> str:
+    return simulated_words([measured is not None and measured.includes_host])
+
+
+def print_update(console: Console, path: Path, before: Baseline | None, measured: Measured) -> None:
     """What was written, and which figures that changed."""
+    after = measured.stated
     verb = "wrote" if before is None else "rewrote"
     print_text(console, f"{verb} {path}: review and commit it")
-    console.print(SIMULATED)
+    console.print(_simulated(measured))
     console.print()
     figures = asdict(before.figures if before else after.figures), asdict(after.figures)
     rows = (
@@ -192,13 +194,13 @@ def print_update(console: Console, path: Path, before: Baseline | None, after: B
     print_table(console, "Figures", table(("figure", "before", "now", "change"), rows))
 
 
-def update_document(before: Baseline | None, after: Baseline) -> dict[str, object]:
+def update_document(before: Baseline | None, measured: Measured) -> dict[str, object]:
     """What `check --update --json` prints."""
     return {
         "ok": True,
         "exit_code": 0,
         "verdict": "updated",
-        "latency_includes_host": False,
+        "latency_includes_host": measured.includes_host,
         "before": asdict(before.figures) if before else None,
-        "after": asdict(after.figures),
+        "after": asdict(measured.stated.figures),
     }

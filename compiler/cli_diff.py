@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from .cli_tables import print_table, print_text, table
-from .diff_table import fold_rows, headings, texts
+from .diff_table import fold_rows, headings, simulated_words, texts
 from .markdown import markdown_code, markdown_table
 from .plan_diff import PlanDiff, Row, Section
 
@@ -27,7 +27,7 @@ def print_diff(console: Console, diff: PlanDiff) -> None:
     if words := outcome(diff):
         print_text(console, words)
         return
-    console.print("All figures are simulated and exclude transfers from and to the host.")
+    console.print(simulated_words(diff.includes_host))
     console.print()
     for section in diff.sections:
         _print_section(console, section)
@@ -46,7 +46,7 @@ def _print_section(console: Console, section: Section) -> None:
 def diff_markdown(diff: PlanDiff) -> str:
     """The page for a pull request."""
     parts = [f"### chiplan diff {markdown_code(diff.before)} → {markdown_code(diff.after)}\n"]
-    parts.append(outcome(diff) or "All figures are simulated and exclude transfers from and to the host.")
+    parts.append(outcome(diff) or simulated_words(diff.includes_host))
     for section in diff.sections:
         lines = fold_rows(section)
         more = f"\n\nThe first {LINES_SHOWN} lines of {len(lines)}." if len(lines) > LINES_SHOWN else ""
@@ -60,7 +60,7 @@ def diff_document(diff: PlanDiff) -> dict[str, object]:
     return {
         "ok": True,
         "identical": diff.identical,
-        "latency_includes_host": False,
+        "latency_includes_host": list(diff.includes_host),
         "before": diff.before,
         "after": diff.after,
         "sections": {section.key: _section_document(section) for section in diff.sections},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from .cli_diff import outcome
-from .diff_table import fold_rows, headings, texts
+from .diff_table import fold_rows, headings, simulated_words, texts
 from .plan_diff import PlanDiff, Section
 
 _STYLE = """
@@ -38,8 +38,7 @@ def diff_html(diff: PlanDiff) -> str:
     SubElement(head, "style").text = _STYLE
     body = SubElement(page, "body")
     SubElement(body, "h1").text = f"{diff.before} → {diff.after}"
-    simulated = "All figures are simulated and exclude transfers from and to the host."
-    SubElement(body, "p").text = outcome(diff) or simulated
+    SubElement(body, "p").text = outcome(diff) or simulated_words(diff.includes_host)
     for section in diff.sections:
         _add_section(body, section)
     return f"<!DOCTYPE html>\n{tostring(page, encoding='unicode', method='html')}\n"

@@ -1,12 +1,21 @@
 """How the rows of a diff are read: alike rows folded, cells as `before -> after`, what a figure grew by."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from .plan_diff import Cell, Cells, Row, Section
 from .quantities import grouped
 
 ARROW = "→"
+
+
+def simulated_words(includes_host: Collection[bool]) -> str:
+    """What figures are. includes_host: of each plan, whether transfers from and to the host are in them."""
+    transfers = "transfers from and to the host"
+    if len(set(includes_host)) > 1:
+        return f"All figures are simulated; those of one of the two include {transfers}."
+    verb = "include" if any(includes_host) else "exclude"
+    return f"All figures are simulated and {verb} {transfers}."
 
 
 @dataclass(frozen=True)

@@ -45,12 +45,13 @@ class Section:
 @dataclass(frozen=True)
 class PlanDiff:
     """before, after: what the two plans are called. identical: their files are equal bytes.
-    sections: those that have a row."""
+    sections: those that have a row. includes_host: of each, whether its figures hold the host's transfers."""
 
     before: str
     after: str
     identical: bool
-    sections: tuple[Section, ...]
+    sections: tuple[Section, ...] = ()
+    includes_host: tuple[bool, bool] = (False, False)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class _Side:
     figures: Mapping[str, Cell]
     nodes: tuple[NodeCost, ...]
     stages: tuple[StageSummary, ...]
+    includes_host: bool
 
 
 def compare_plans(before: Plan, after: Plan, names: tuple[Path, Path], sha256: tuple[str, str]) -> PlanDiff:
@@ -68,10 +70,10 @@ def compare_plans(before: Plan, after: Plan, names: tuple[Path, Path], sha256: t
     identical = sha256[0] == sha256[1]
     called = (printable(str(names[0])), printable(str(names[1])))
     if identical:
-        return PlanDiff(*called, identical, ())
-    sides = [_side(plan) for plan in (before, after)]
-    sections = (section for section in _sections(*sides) if section.rows)
-    return PlanDiff(*called, identical, tuple(sections))
+        return PlanDiff(*called, identical)
+    first, second = _side(before), _side(after)
+    sections = tuple(section for section in _sections(first, second) if section.rows)
+    return PlanDiff(*called, identical, sections, (first.includes_host, second.includes_host))
 
 
 def _side(plan: Plan) -> _Side:
@@ -85,7 +87,7 @@ def _side(plan: Plan) -> _Side:
     shown["sram_bytes_of_fullest_chip"] = max((stage.sram_bytes for stage in stages), default=0)
     shown["transfers"] = len(plan.transfers.start)
     shown["hops"] = len(plan.hops.start)
-    return _Side(plan, shown, profile_nodes(plan), stages)
+    return _Side(plan, shown, profile_nodes(plan), stages, bool(figures["latency_includes_host"]))
 
 
 def _sections(before: _Side, after: _Side) -> Iterator[Section]:

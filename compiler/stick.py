@@ -70,8 +70,12 @@ def planning(options: Mapping[str, OptionValue]) -> dict[str, Any]:
 
 def _words(options: Mapping[str, OptionValue]) -> Iterator[str]:
     for name, value in options.items():
-        values = value if isinstance(value, tuple) else (value,)
-        yield from (f"--{name}={setting}" for setting in values)
+        if isinstance(value, bool):
+            # A switch takes no value; one that is off is left out.
+            yield from [f"--{name}"] * value
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            yield from (f"--{name}={setting}" for setting in values)
 
 
 def resolved_options(given: Mapping[str, OptionValue], plan: Plan) -> dict[str, OptionValue]:

@@ -179,7 +179,7 @@ def _update(
         measured = measure(source, target, named, options, say)
     write_text(path, baseline_text(measured.stated, path.name))
     if as_json:
-        print_json(update_document(old, measured.stated))
+        print_json(update_document(old, measured))
     else:
-        print_update(page(), path, old, measured.stated)
+        print_update(page(), path, old, measured)
     return ExitCode.DONE
