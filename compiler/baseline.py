@@ -46,7 +46,7 @@ class TargetStick:
     """The target: a shipped one's name, or a file's path from the baseline's folder; and its numbers."""
 
     name: str
-    numbers: dict[str, int | float | str]
+    numbers: dict[str, bool | int | float | str]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .quantities import printable
 _NO_PLAN_DEPENDS_ON = ("cost",)
 
 
-def target_numbers(target: Target) -> dict[str, int | float | str]:
+def target_numbers(target: Target) -> dict[str, bool | int | float | str]:
     """Every value by its dotted key, in the order of the file; a list as its JSON text."""
     try:
         document = tomllib.loads(target.sources)
@@ -24,11 +24,11 @@ def target_numbers(target: Target) -> dict[str, int | float | str]:
     return dict(_flat({key: value for key, value in document.items() if key not in _NO_PLAN_DEPENDS_ON}))
 
 
-def _flat(table: Mapping[str, object], above: str = "") -> Iterator[tuple[str, int | float | str]]:
+def _flat(table: Mapping[str, object], above: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{printable(key)}.")
-        elif isinstance(value, int | float | str) and not isinstance(value, bool):
+        elif isinstance(value, bool | int | float | str):
             yield f"{above}{printable(key)}", value
         else:
             yield f"{above}{printable(key)}", json.dumps(value, default=str)
