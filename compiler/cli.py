@@ -16,16 +16,20 @@ from chiplan.ir import ChiplanError, ExitCode, InternalFault, Problem
 
 from .cli_output import print_refusal
 from .verb_catalogue import models_verb, targets_group
+from .verb_check import check_verb
 from .verb_compile import compile_verb
 from .verb_completion import completion_verb
+from .verb_diff import diff_verb
 from .verb_inspect import inspect_verb
 from .verb_scale import scale_verb
 from .verb_show import show_verb
 from .verb_simulate import simulate_verb
 
 VERBS: tuple[click.Command, ...] = (
+    check_verb,
     compile_verb,
     completion_verb,
+    diff_verb,
     inspect_verb,
     models_verb,
     scale_verb,
@@ -43,6 +47,8 @@ Examples:
   chiplan show gpt2.chiplan --sharding
   chiplan compile llama2-7b-decode --target groq-rack --objective latency
   chiplan scale bert-large --chips 4-8 --min-efficiency 0.9
+  chiplan diff before.chiplan after.chiplan --html diff.html
+  chiplan check mymodel.onnx --baseline perf.toml
   chiplan inspect mymodel.onnx
   chiplan compile mymodel.onnx --sequence 128 --target ./mychip.toml --chips 4 --json
 

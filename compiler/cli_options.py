@@ -62,9 +62,14 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("The work", ("batch", "sequence", "context", "bind", "users", "precision", "host")),
     ("The solver's decisions, taken from it", ("groups", "pins", "wire")),
-    ("What is written", ("output", "svg", "as_json", "help")),
-)
-"""Options of `compile` and `scale`, as `--help` lists them."""
+    (
+        "The check",
+        ("baseline_path", "update", "max_latency_regression", "max_interval_regression", "max_chips",
+         "max_sram", "allow", "same"),
+    ),
+    ("What is written", ("output", "svg", "junit", "markdown", "as_json", "help")),
+)  # fmt: skip
+"""Options of `compile`, `scale` and `check`, as `--help` lists them."""
 
 
 _RANGE = re.compile(r"  \[[\d.]+<=?x<=?[\d.]+\]|; [\d.]+<=?x<=?[\d.]+(?=\])")

@@ -19,6 +19,11 @@ def plan_figures(plan: Plan, report: Report, sha256: str) -> dict[str, Any]:
     return figures(plan, report, sha256) | types
 
 
+def stated_figures(plan: Plan, sha256: str) -> dict[str, Any]:
+    """The same of a plan that is not simulated now: as it states itself."""
+    return plan_figures(plan, Report(True, (), plan.latency, plan.interval), sha256)
+
+
 def print_headline(console: Console, plan: Plan, *, is_known: bool = True) -> None:
     """Model, target, what runs, and the two figures; all marked as simulated. Faults may leave the latency
     open."""

@@ -165,19 +165,23 @@ def node_name(plan: Plan, operator: int) -> str:
 def busy_cycles(plan: Plan, stage: Stage) -> dict[Unit, int]:
     """Cycles that the busiest instance of every unit kind is held: a tile's own, or those of loading its
     block where that takes longer."""
-    program, graph = stage.program, plan.graph
-    tiles = program.tiles
-    loads = [
-        tile_timing(graph.operators[index], tiling, graph.tensors, plan.target.chip).load
-        for index, tiling in zip(program.operators, program.tilings, strict=True)
-    ]
-    occupied = np.maximum(tiles.end - tiles.start, np.concatenate(loads))
+    tiles, occupied = stage.program.tiles, held_cycles(plan, stage)
     busy = {}
     for position, unit in enumerate(UNITS):
         mine = tiles.unit == position
         sums = np.bincount(tiles.instance[mine], weights=occupied[mine], minlength=1)
         busy[unit] = int(sums.max())
     return busy
+
+
+def held_cycles(plan: Plan, stage: Stage) -> np.ndarray:
+    """Cycles that every tile of a stage holds its instance: its own, or those of loading its block."""
+    program, graph = stage.program, plan.graph
+    loads = [
+        tile_timing(graph.operators[index], tiling, graph.tensors, plan.target.chip).load
+        for index, tiling in zip(program.operators, program.tilings, strict=True)
+    ]
+    return np.asarray(np.maximum(program.tiles.end - program.tiles.start, np.concatenate(loads)))
 
 
 def _covered_bytes(address: np.ndarray, extent: np.ndarray) -> int:

@@ -1,6 +1,7 @@
 """The data structures that every layer shares: types, loop nests, graph, target, tiles, plan."""
 
 from .bandwidth import load_rate, moved_bytes, streams_taken, unit_instances, unit_rate
+from .codec import Codec, CodecError
 from .elapsed import Elapsed, elapsed_cycles, plan_elapsed
 from .errors import (
     BadInput,
@@ -99,17 +100,17 @@ from .views import (
 
 __all__ = [
     "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
-    "Chip", "ChipId", "ChiplanError", "CopyUnit", "Cost", "Cut", "Cycle", "DType", "Elapsed",
-    "Exchange", "ExchangeKind", "ExitCode", "Expand", "Factor", "Graph", "HopColumns", "HostRule",
-    "Incomparable", "Infeasible", "Instruction", "InternalFault", "Link", "LinkId", "LinkRule",
-    "LoopNest", "MatrixFactors", "MatrixRule", "MatrixUnit", "MeshPlace", "Operand", "Operator",
-    "Origin", "Output", "Own", "Plan", "PlannedCollective", "Problem", "Reducer", "Reshape", "Result",
-    "Role", "Rules", "Shape", "Sharding", "ShardingChoice", "Slice", "Split", "Stage", "State",
-    "Streams", "Target", "Tensor", "TileColumns", "TileProgram", "TileTiming", "Tiling", "Topology",
-    "TransferColumns", "Transpose", "Unit", "VectorUnit", "View", "ViewStep", "Window", "apply_step",
-    "apply_view", "assemble", "block_extents", "dtype_of", "elapsed_cycles", "is_plan_file",
-    "load_index", "load_rate", "matrix_factors", "matrix_rules", "mesh_peers", "mesh_places",
-    "mesh_ways", "missing_rule", "moved_bytes", "plan_bytes", "plan_elapsed", "read_plan", "shard",
-    "simplify_view", "step_shape", "streams_taken", "tile_extents", "tile_timing", "unit_instances",
-    "unit_rate", "view_shape", "write_plan",
+    "Chip", "ChipId", "ChiplanError", "Codec", "CodecError", "CopyUnit", "Cost", "Cut", "Cycle",
+    "DType", "Elapsed", "Exchange", "ExchangeKind", "ExitCode", "Expand", "Factor", "Graph",
+    "HopColumns", "HostRule", "Incomparable", "Infeasible", "Instruction", "InternalFault", "Link",
+    "LinkId", "LinkRule", "LoopNest", "MatrixFactors", "MatrixRule", "MatrixUnit", "MeshPlace",
+    "Operand", "Operator", "Origin", "Output", "Own", "Plan", "PlannedCollective", "Problem", "Reducer",
+    "Reshape", "Result", "Role", "Rules", "Shape", "Sharding", "ShardingChoice", "Slice", "Split",
+    "Stage", "State", "Streams", "Target", "Tensor", "TileColumns", "TileProgram", "TileTiming",
+    "Tiling", "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit", "View", "ViewStep",
+    "Window", "apply_step", "apply_view", "assemble", "block_extents", "dtype_of", "elapsed_cycles",
+    "is_plan_file", "load_index", "load_rate", "matrix_factors", "matrix_rules", "mesh_peers",
+    "mesh_places", "mesh_ways", "missing_rule", "moved_bytes", "plan_bytes", "plan_elapsed",
+    "read_plan", "shard", "simplify_view", "step_shape", "streams_taken", "tile_extents", "tile_timing",
+    "unit_instances", "unit_rate", "view_shape", "write_plan",
 ]  # fmt: skip
