@@ -17,6 +17,7 @@ from chiplan.ir import ChiplanError, ExitCode, InternalFault, Problem
 from .cli_output import print_refusal
 from .verb_catalogue import models_verb, targets_group
 from .verb_compile import compile_verb
+from .verb_export import export_verb
 from .verb_inspect import inspect_verb
 from .verb_scale import scale_verb
 from .verb_show import show_verb
@@ -24,6 +25,7 @@ from .verb_simulate import simulate_verb
 
 VERBS: tuple[click.Command, ...] = (
     compile_verb,
+    export_verb,
     inspect_verb,
     models_verb,
     scale_verb,
