@@ -31,7 +31,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("objective", "max_latency", "max_interval", "pareto", "min_efficiency", "weak", "layers"),
     ),
     ("The work", ("batch", "sequence", "context", "bind", "users", "precision")),
-    ("The solver's decisions, taken from it", ("groups", "pins", "wire")),
+    ("The solver's decisions, taken from it", ("groups", "pins", "use_annotations", "wire")),
     ("What is written", ("output", "svg", "as_json", "help")),
 )
 """Options of `compile` and `scale`, as `--help` lists them."""

@@ -120,6 +120,7 @@ class _Import:
             context=bound.context,
             assumptions=bound.assumptions,
             fingerprint=outline.file.fingerprint,
+            is_annotated=any(node.device_configurations for node in outline.file.model.graph.node),
         )
 
     def _define_inputs(self) -> None:
