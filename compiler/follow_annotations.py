@@ -90,7 +90,8 @@ def _pins(
             words = f"node {name}: {error}; correct the annotation, or leave --use-annotations out"
             problems.append(Problem("bad_annotation", words, node=name))
             continue
-        pins[name] = factors[0] if factors else "none"
+        # An annotation says how the node's tensors are cut: a matter of its main operator alone.
+        pins[graph.operators[axes[position].operator].name] = factors[0] if factors else "none"
     if problems:
         raise BadInput(problems)
     return pins

@@ -79,10 +79,15 @@ def factor_names(operator: Operator, decision: Decision) -> tuple[str, ...]:
     return tuple("none" if atom is None else operator.factors[atom[0]].name for atom in decision)
 
 
+def pin_names(operator: Operator) -> tuple[str, ...]:
+    """Names by which a pin may mean an operator: its own, then those of its nodes, which others may share."""
+    return tuple(dict.fromkeys((operator.name, *operator.nodes)))
+
+
 def pinned(operator: Operator, choices: tuple[Choice, ...], pins: Mapping[str, str]) -> tuple[Choice, ...]:
     """The choices that the user's pins leave: those that split the pinned factor along some mesh axis."""
-    for node in operator.nodes:
-        factor = pins.get(node)
+    for name in pin_names(operator):
+        factor = pins.get(name)
         if factor is not None and any(factor in factor_names(operator, c.decision) for c in choices):
             choices = tuple(c for c in choices if _keeps(operator, c, factor))
     return choices

@@ -13,7 +13,7 @@ from .atoms import Decision, GraphAtoms, splittable
 from .collective_costs import CollectiveCosts
 from .placements import Placements
 from .sharding_build import BlockVariables
-from .sharding_choices import operator_choices, pinned
+from .sharding_choices import operator_choices, pin_names, pinned
 from .sharding_costs import PieceCost
 from .sharding_tensors import Held
 
@@ -161,7 +161,7 @@ def check_pins(graph: Graph, atoms: GraphAtoms, pins: Mapping[str, str]) -> None
     offered: dict[str, set[str]] = {}
     for operator, own in zip(graph.operators, atoms.operators, strict=True):
         names = {operator.factors[factor].name for factor, _ in splittable(operator, own)}
-        for node in operator.nodes:
+        for node in pin_names(operator):
             offered.setdefault(node, {"none"}).update(names)
     problems = []
     for node, factor in sorted(pins.items()):
