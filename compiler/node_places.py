@@ -11,7 +11,7 @@ docs/onnx-export.md explains:
 4. No node is executed before what it reads: it is moved to a later stage where that is needed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from chiplan.ir import Graph, Plan
@@ -32,13 +32,19 @@ class NodePlaces:
 def place_nodes(plan: Plan, whole: Graph, nodes: FileNodes) -> NodePlaces:
     """`whole`: the graph that was planned, before it was divided over chips."""
     planned, cut = _planned(plan, whole, nodes)
-    placed, moved, home = _not_before_inputs(nodes, planned)
-    stages = _as_needed(nodes, placed, home)
+    stages, moved = settle(nodes, planned)
     return NodePlaces(
-        tuple(tuple(sorted(found)) for found in stages),
+        stages,
         tuple(nodes.nodes[index].name for index in sorted(cut)),
         tuple(nodes.nodes[index].name for index in sorted(moved)),
     )
+
+
+def settle(nodes: FileNodes, planned: Mapping[int, set[int]]) -> tuple[tuple[tuple[int, ...], ...], set[int]]:
+    """Rules 3 and 4: the stages of every node, and the nodes that were moved. planned: stages of those nodes
+    that operators came from."""
+    placed, moved, home = _not_before_inputs(nodes, planned)
+    return tuple(tuple(sorted(found)) for found in _as_needed(nodes, placed, home)), moved
 
 
 def planned_name(name: str, stage: int, known: Collection[str]) -> str:
@@ -79,7 +85,7 @@ def _planned(plan: Plan, whole: Graph, nodes: FileNodes) -> tuple[dict[int, set[
 
 
 def _not_before_inputs(
-    nodes: FileNodes, planned: dict[int, set[int]]
+    nodes: FileNodes, planned: Mapping[int, set[int]]
 ) -> tuple[dict[int, set[int]], set[int], list[int]]:
     """Rule 4: stages by node, those moved, and the first stage in which every node's value can be."""
     placed: dict[int, set[int]] = {}

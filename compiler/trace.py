@@ -125,9 +125,7 @@ class _Trace:
                     yield lines.replace('"pid":-1', f'"pid":{chip}')
 
     def _chip_names(self, number: int, chip: int, stage: Stage) -> str:
-        title = {"name": f"chip {chip}, stage {number}"}
-        lines = [_event(ph="M", name="process_name", pid=chip, tid=0, args=title)]
-        lines.append(_event(ph="M", name="process_sort_index", pid=chip, tid=0, args={"sort_index": chip}))
+        lines = [_process(chip, f"chip {chip}, stage {number}")]
         tiles, units = stage.program.tiles, tuple(Unit)
         for unit, instance in np.unique(np.stack([tiles.unit, tiles.instance], axis=1), axis=0).tolist():
             thread = int(self.first_thread[unit]) + instance
@@ -164,6 +162,10 @@ class _Trace:
 
     def _link_names(self) -> Iterator[str]:
         links = self.plan.target.topology.links
+        staged = {chip for stage in self.plan.stages for chip in stage.chips}
+        for chip in np.unique(self._ends[0][self.plan.hops.link]).tolist():
+            if self.chosen[chip] and chip not in staged:
+                yield _process(chip, f"chip {chip}, passes on")
         for index in np.unique(self.plan.hops.link).tolist():
             link = links[index]
             if self.chosen[link.source]:
@@ -241,6 +243,11 @@ class _Trace:
     def _flow(self, transfer: np.ndarray, batch: int) -> np.ndarray:
         """A number that no other transfer of any micro-batch has."""
         return np.asarray(transfer.astype(np.int64) + batch * len(self.plan.transfers.start))
+
+
+def _process(chip: int, name: str) -> str:
+    named = _event(ph="M", name="process_name", pid=chip, tid=0, args={"name": name})
+    return named + _event(ph="M", name="process_sort_index", pid=chip, tid=0, args={"sort_index": chip})
 
 
 def _thread(process: int, thread: int, name: str) -> str:
