@@ -135,15 +135,19 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     _check_folder_writable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    before = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
         beside.mkdir()
         yield beside
-        _remove_folder_like(path, beside)
+        _check_replaceable(path, beside)
+        if path.exists():
+            path.replace(before)
         beside.replace(path)
     except OSError as error:
         raise _not_writable(path, error.strerror or str(error)) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
 
 
 def _check_folder_writable(path: Path) -> None:
@@ -156,16 +160,12 @@ def _check_folder_writable(path: Path) -> None:
         raise _not_writable(path, f"the folder {path.parent} may not be written")
 
 
-def _remove_folder_like(path: Path, made: Path) -> None:
-    """Makes room for `made`, where all that is lost is what it replaces."""
-    if not path.exists():
-        return
-    others = sorted({entry.name for entry in path.iterdir()} - {entry.name for entry in made.iterdir()})
+def _check_replaceable(path: Path, made: Path) -> None:
+    """Whether all that a folder holds is replaced by what is in `made`."""
+    here, there = ({entry.relative_to(f) for entry in f.rglob("*")} for f in (path, made))
+    others = sorted(here - there)
     if others:
         raise _not_writable(path, f"the folder holds something else ({others[0]}); give another name")
-    for entry in path.iterdir():
-        entry.unlink()
-    path.rmdir()
 
 
 def file_sha256(path: Path) -> str:
