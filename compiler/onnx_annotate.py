@@ -21,7 +21,7 @@ _IR_VERSION = 11
 
 
 @dataclass(frozen=True)
-class _Cut:
+class AxisCut:
     """Axis `axis` of a tensor, of which `parts` [(extent, pieces)] are the extents outermost first, over the
     mesh `axes` of its group."""
 
@@ -101,7 +101,7 @@ class _Splits:
         found = []
         for name, factors in axes.values.items():
             cuts = list(self._cuts(axes.operator, executed, factors, splits, held.mesh))
-            found.append(_spec(name, cuts, held))
+            found.append(sharding_spec(name, cuts, held))
         return found
 
     def _cuts(
@@ -111,7 +111,7 @@ class _Splits:
         factors: Axes,
         splits: Mapping[str, Split],
         mesh: Sequence[int],
-    ) -> Iterator[_Cut]:
+    ) -> Iterator[AxisCut]:
         """What of a tensor is cut, given the factors along its axes."""
         operator = self._whole.operators[index]
         for axis, factor in enumerate(factors):
@@ -121,7 +121,7 @@ class _Splits:
             part = executed.factors[split.factor].extent
             ways = prod(mesh[a] for a in split.axes)
             extents = self._atoms.operators[index].factors[factor]
-            yield _Cut(axis, _parts(extents, part, ways), split.axes)
+            yield AxisCut(axis, _parts(extents, part, ways), split.axes)
 
 
 def _by_factor(executed: Operator) -> dict[str, Split] | None:
@@ -142,7 +142,7 @@ def _parts(extents: Sequence[int], part: int, ways: int) -> tuple[tuple[int, int
     return tuple((extent, ways if a == cut else 1) for a, extent in enumerate(extents))
 
 
-def _spec(name: str, cuts: Sequence[_Cut], stage: Stage) -> onnx.ShardingSpecProto:
+def sharding_spec(name: str, cuts: Sequence[AxisCut], stage: Stage) -> onnx.ShardingSpecProto:
     """Device entries are in row-major order of the pieces; chips with equal pieces are one entry."""
     spec = onnx.ShardingSpecProto(tensor_name=name)
     for cut in cuts:

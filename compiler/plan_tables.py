@@ -62,7 +62,8 @@ def plan_tables(plan: Plan) -> Iterator[Table]:
     yield _tiles(plan)
     yield _transfers(plan)
     hops = plan.hops
-    yield Table("hops", _columns(transfer=hops.transfer, hop=hops.hop, link=hops.link, **_cycles(hops)))
+    route = _columns(transfer=hops.transfer, hop=hops.hop, link=hops.link)
+    yield Table("hops", (*route, ("start_cycle", hops.start), ("end_cycle", hops.end)))
     yield _links(plan)
     yield _units(plan)
     yield _buffers(plan)
@@ -75,10 +76,6 @@ def plan_tables(plan: Plan) -> Iterator[Table]:
 
 def _columns(**columns: np.ndarray) -> tuple[tuple[str, np.ndarray], ...]:
     return tuple(columns.items())
-
-
-def _cycles(rows: object) -> dict[str, np.ndarray]:
-    return {"start_cycle": getattr(rows, "start"), "end_cycle": getattr(rows, "end")}  # noqa: B009
 
 
 def _words(values: Iterable[object]) -> str:

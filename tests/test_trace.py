@@ -108,6 +108,13 @@ def test_every_transfer_is_one_flow_from_its_source_to_its_destination(group_pla
         assert all((step["pid"], step["tid"], step["ts"]) in slices for step in steps)
 
 
+def test_arrivals_end_when_a_transfer_is_in_sram(hand_plan: Plan) -> None:
+    found = {e["args"]["transfer"]: e for e in of_kind(events_of(hand_plan), "arrival")}
+    # The last links are held in [19, 27) and [33, 41); a hop takes 10 cycles, a flit 4.
+    assert [(found[n]["pid"], found[n]["args"]["end_cycle"]) for n in (0, 1)] == [(1, 37), (1, 51)]
+    assert [found[n]["args"]["start_cycle"] for n in (0, 1)] == [19 + 4 + 10, 33 + 4 + 10]
+
+
 def test_users_wait_for_their_states_in_the_trace(group_plan: Plan) -> None:
     """One user is resident: its next micro-batch starts when the last one has ended."""
     starts: dict[int, int] = {}
