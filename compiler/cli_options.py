@@ -76,7 +76,7 @@ def merged_bindings(pairs: tuple[tuple[str, int], ...]) -> dict[str, int]:
 
 
 def pin(value: str) -> tuple[str, str]:
-    """`NODE=FACTOR`: an ONNX node and the factor of it to split; factors of two mesh axes with a comma."""
+    """`NODE=FACTOR`: an ONNX node and the factor of it to split; `FACTOR,FACTOR` for two mesh axes."""
     node, separator, factor = value.rpartition("=")
     if not separator or not node or not factor:
         raise click.BadParameter(f"{value!r} is not NODE=FACTOR; `chiplan show PLAN --sharding` lists both")

@@ -13,7 +13,7 @@ from .import_load import load_graph_file
 from .importer import value_types
 from .options import Options
 from .partitioning import shared_items
-from .read_annotations import Annotations, NodeAnnotation, read_annotations
+from .read_annotations import Annotations, NodeAnnotation, Shards, read_annotations
 
 
 def follow_annotations(
@@ -85,24 +85,36 @@ def _pins(
             continue
         name = nodes.nodes[position].name
         try:
-            factors = list(_split_factors(graph, axes[position], annotation))
+            factors = dict(_split_factors(graph, axes[position], annotation))
         except _NoFactor as error:
             words = f"node {name}: {error}; correct the annotation, or leave --use-annotations out"
             problems.append(Problem("bad_annotation", words, node=name))
             continue
         # An annotation says how the node's tensors are cut: a matter of its main operator alone.
-        pins[graph.operators[axes[position].operator].name] = factors[0] if factors else "none"
+        pins[graph.operators[axes[position].operator].name] = _pin(factors, len(annotation.devices))
     if problems:
         raise BadInput(problems)
     return pins
+
+
+def _pin(factors: Mapping[str, Shards], devices: int) -> str:
+    """A factor for each axis of a mesh: on one axis, what is named first and not "none" counts alike."""
+    if not factors:
+        return "none"
+    name, shards = next(iter(factors.items()))
+    if shards.pieces >= devices:
+        return f"{name},{name}"
+    outer = next((n for n, s in factors.items() if s.stride > 1), "none")
+    inner = next((n for n, s in factors.items() if s.stride <= 1), "none")
+    return f"{outer},{inner}"
 
 
 class _NoFactor(Exception):
     """An annotation cuts what no factor of the node's operator runs along."""
 
 
-def _split_factors(graph: Graph, axes: NodeAxes, annotation: NodeAnnotation) -> Iterator[str]:
-    """Factors that are cut, in the order of the specs; a tensor whose axes are unknown says nothing."""
+def _split_factors(graph: Graph, axes: NodeAxes, annotation: NodeAnnotation) -> Iterator[tuple[str, Shards]]:
+    """Factors that are cut, and how; a tensor whose axes are unknown says nothing."""
     operator = graph.operators[axes.operator]
     for shards in annotation.shards:
         tensor, known = shards.tensor, axes.values.get(shards.tensor)
@@ -113,4 +125,4 @@ def _split_factors(graph: Graph, axes: NodeAxes, annotation: NodeAnnotation) -> 
         factor = known[shards.axis]
         if factor is None:
             raise _NoFactor(f"axis {shards.axis} of its tensor {tensor} has extent 1 and cannot be cut")
-        yield operator.factors[factor].name
+        yield operator.factors[factor].name, shards

@@ -15,11 +15,13 @@ from .onnx_annotate import CONFIGURATION, STAGES_KEY
 
 @dataclass(frozen=True)
 class Shards:
-    """A tensor's axis that is cut into `pieces`."""
+    """A tensor's axis that is cut into `pieces`. stride: how many devices behind the first, in their order,
+    the second piece begins; 1 where neighbours have different pieces."""
 
     tensor: str
     axis: int
     pieces: int
+    stride: int
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,7 @@ def _devices(spec: onnx.ShardingSpecProto) -> set[int]:
 
 def _annotation(entry: onnx.NodeDeviceConfigurationProto, node: onnx.NodeProto) -> NodeAnnotation:
     stage = int(entry.pipeline_stage) if entry.HasField("pipeline_stage") else None
-    shards = (
-        Shards(spec.tensor_name, dimension.axis, pieces)
-        for spec in entry.sharding_spec
-        for dimension in spec.sharded_dim
-        if (pieces := prod(part.num_shards for part in dimension.simple_sharding)) > 1
-    )
+    shards = (shard for spec in entry.sharding_spec for shard in _shards(spec))
     devices = (_devices(spec) for spec in entry.sharding_spec)
     return NodeAnnotation(
         stage,
@@ -153,6 +150,18 @@ def _annotation(entry: onnx.NodeDeviceConfigurationProto, node: onnx.NodeProto) 
         tuple(shards),
         bool(entry.sharding_spec),
     )
+
+
+def _shards(spec: onnx.ShardingSpecProto) -> Iterator[Shards]:
+    """Places are in row-major order of the pieces of all axes that are cut."""
+    groups = {entry.key: list(entry.value) for entry in spec.index_to_device_group_map}
+    first = [min(groups.get(place, [place])) for place in spec.device]
+    rank = {device: number for number, device in enumerate(sorted(_devices(spec)))}
+    ways = [prod(part.num_shards for part in dimension.simple_sharding) for dimension in spec.sharded_dim]
+    for place, dimension in enumerate(spec.sharded_dim):
+        if ways[place] > 1:
+            stride = rank[first[prod(ways[place + 1 :])]] - rank[first[0]]
+            yield Shards(spec.tensor_name, dimension.axis, ways[place], stride)
 
 
 def _all_stages(node: onnx.NodeProto) -> Iterator[int]:

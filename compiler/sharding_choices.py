@@ -88,10 +88,16 @@ def pinned(operator: Operator, choices: tuple[Choice, ...], pins: Mapping[str, s
     """The choices that the user's pins leave: those that split the pinned factor along some mesh axis."""
     for name in pin_names(operator):
         factor = pins.get(name)
-        if factor is not None and any(factor in factor_names(operator, c.decision) for c in choices):
-            choices = tuple(c for c in choices if _keeps(operator, c, factor))
+        if factor is not None:
+            choices = tuple(c for c in choices if _keeps(operator, c, factor)) or choices
     return choices
 
 
-def _keeps(operator: Operator, choice: Choice, factor: str) -> bool:
-    return not choice.splits if factor == "none" else factor in factor_names(operator, choice.decision)
+def _keeps(operator: Operator, choice: Choice, pin: str) -> bool:
+    """A pin is one factor, along some axis of the mesh, or one for each axis."""
+    names, wanted = factor_names(operator, choice.decision), tuple(pin.split(","))
+    if len(wanted) == len(names):
+        return names == wanted
+    if set(wanted) == {"none"}:
+        return not choice.splits
+    return not set(names).isdisjoint(set(wanted) - {"none"})

@@ -169,7 +169,7 @@ def check_pins(graph: Graph, atoms: GraphAtoms, pins: Mapping[str, str]) -> None
             message = f"--pin {node}={factor}: no planned operator comes from a node {node}"
             message += _near(node, offered)
             problems.append(Problem("unknown_pin_node", message, node=node))
-        elif factor not in offered[node]:
+        elif not offered[node].issuperset(factor.split(",")):
             names_text = ", ".join(sorted(offered[node]))
             message = f"--pin {node}={factor}: expected one of the factors of {node}: {names_text}"
             problems.append(Problem("unknown_pin_factor", message, node=node, dimension=factor))

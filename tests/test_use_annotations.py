@@ -8,7 +8,7 @@ import pytest
 
 from chiplan.compiler import compile_model
 from chiplan.compiler.cli import main
-from chiplan.ir import BadInput, Plan
+from chiplan.ir import BadInput, Plan, write_plan
 from chiplan.models import find_model, load_target
 
 Edit = Callable[[onnx.ModelProto], None]
@@ -77,6 +77,21 @@ def test_a_cut_axis_of_an_operand_alone_is_a_partial_sum(tmp_path: Path) -> None
     node = first(onnx.load(model), "Gemm").name
     found = [o for o in compiled(model).graph.operators if node in o.nodes and o.unit.value == "matrix"]
     assert {o.factors[s.factor].name for o in found for s in o.splits} == {"k"}
+
+
+def test_both_axes_of_a_mesh_come_back(tmp_path: Path) -> None:
+    """Two nodes of eight chips: factors are cut over one axis, the other, or both."""
+    model, target = find_model("llama-tiny-gqa-past"), load_target("groq-rack")
+    plan = compile_model(model, target=target, groups=(16,)).plan
+    assert plan.stages[0].mesh == (2, 8)
+    assert {split.axes for o in plan.graph.operators for split in o.splits} > {(1,)}
+    write_plan(plan, tmp_path / "a.chiplan")
+    path = tmp_path / "a.onnx"
+    assert main(["export", str(tmp_path / "a.chiplan"), str(model), "--onnx", str(path)]) == 0
+    back = compile_model(path, target=target, use_annotations=True).plan
+    assert [(o.name, o.splits) for o in back.graph.operators] == [
+        (o.name, o.splits) for o in plan.graph.operators
+    ]
 
 
 def test_annotations_that_are_not_followed_are_an_assumption(tmp_path: Path) -> None:
