@@ -208,8 +208,6 @@ class _Trace:
         transfer, link = hops.transfer[rows], hops.link[rows]
         first = hops.start[rows].astype(np.int64) + (offset + rule.cycles_per_flit + rule.hop_latency)
         end = hops.end[rows].astype(np.int64) + (offset + rule.hop_latency)
-        # The flits of one transfer come one after the other; a single one comes at once.
-        first = np.minimum(first, end)
         template = (
             '{"ph":"X","cat":"arrival","name":%s,"pid":%d,"tid":%d,"ts":%d.%06d,"dur":%d.%06d,"args":{'
             f'"transfer":%d,"from_chip":%d,"micro_batch":{batch},"start_cycle":%d,"end_cycle":%d}}}},\n'

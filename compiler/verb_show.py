@@ -7,7 +7,7 @@ import click
 
 from chiplan.ir import ExitCode
 
-from .cli_options import COUNT, OUTPUT, PLAN, with_json
+from .cli_options import OUTPUT, PLAN, with_json
 from .cli_output import (
     STANDARD_OUTPUT,
     check_not_input,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chiplan.ir import Plan
 
 PLACE = click.IntRange(0, 2**31 - 1)
+BATCHES = click.IntRange(1, 4096)
 
 
 @click.command("show")
@@ -31,7 +32,7 @@ PLACE = click.IntRange(0, 2**31 - 1)
 @click.option("--dot", type=OUTPUT, help="Write the partition graph for Graphviz; - is standard output.")
 @click.option("--svg", type=OUTPUT, help="Write the partition graph as a picture; - is standard output.")
 @click.option("--trace", type=OUTPUT, help="Write a trace for Perfetto; compressed if the name ends in .gz.")
-@click.option("--micro-batches", type=COUNT, default=1, metavar="N", help="How many are traced. [1]")
+@click.option("--micro-batches", type=BATCHES, default=1, metavar="N", help="So many, with --trace. [1]")
 @click.option("--chip", "chips", type=PLACE, multiple=True, metavar="N", help="Trace this chip; repeatable.")
 @click.option("--stage", "stages", type=PLACE, multiple=True, metavar="N", help="Trace this stage's chips.")
 @click.option("--csv", "tables", type=OUTPUT, metavar="DIR", help="Write tables, one CSV file each.")
