@@ -20,6 +20,7 @@ from .verb_check import check_verb
 from .verb_compile import compile_verb
 from .verb_completion import completion_verb
 from .verb_diff import diff_verb
+from .verb_export import export_verb
 from .verb_inspect import inspect_verb
 from .verb_scale import scale_verb
 from .verb_show import show_verb
@@ -30,6 +31,7 @@ VERBS: tuple[click.Command, ...] = (
     compile_verb,
     completion_verb,
     diff_verb,
+    export_verb,
     inspect_verb,
     models_verb,
     scale_verb,

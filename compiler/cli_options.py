@@ -61,7 +61,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("objective", "max_latency", "max_interval", "pareto", "min_efficiency", "weak", "layers"),
     ),
     ("The work", ("batch", "sequence", "context", "bind", "users", "precision", "host")),
-    ("The solver's decisions, taken from it", ("groups", "pins", "wire")),
+    ("The solver's decisions, taken from it", ("groups", "pins", "use_annotations", "wire")),
     (
         "The check",
         ("baseline_path", "update", "max_latency_regression", "max_interval_regression", "max_chips",
@@ -125,7 +125,7 @@ def merged_bindings(pairs: tuple[tuple[str, int], ...]) -> dict[str, int]:
 
 
 def pin(value: str) -> tuple[str, str]:
-    """`NODE=FACTOR`: an ONNX node and the factor of it to split; factors of two mesh axes with a comma."""
+    """`NODE=FACTOR`: an ONNX node and the factor of it to split; `FACTOR,FACTOR` for two mesh axes."""
     node, separator, factor = value.rpartition("=")
     if not separator or not node or not factor:
         raise click.BadParameter(f"{value!r} is not NODE=FACTOR; `chiplan show PLAN --sharding` lists both")

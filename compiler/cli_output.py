@@ -1,11 +1,13 @@
 """How every verb speaks: one JSON object or text on standard output, refusals, files made whole."""
 
+import gzip
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -124,9 +126,62 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to write files to; it takes its place when whole and vanishes otherwise. A
+    folder that is there is replaced if it holds nothing but files of the same names.
+
+    Raises BadInput when there is anything else, or the file system refuses.
+    """
+    _check_folder_writable(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    before = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        beside.mkdir()
+        yield beside
+        _check_replaceable(path, beside)
+        if path.exists():
+            path.replace(before)
+        beside.replace(path)
+    except OSError as error:
+        raise _not_writable(path, error.strerror or str(error)) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def _check_folder_writable(path: Path) -> None:
+    folder = path.absolute().parent
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise _not_writable(path, "it is there and is no folder; give another name")
+    if not folder.is_dir():
+        raise _not_writable(path, f"the folder {path.parent} does not exist; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _not_writable(path, f"the folder {path.parent} may not be written")
+
+
+def _check_replaceable(path: Path, made: Path) -> None:
+    """Whether all that a folder holds is replaced by what is in `made`."""
+    here, there = ({entry.relative_to(f) for entry in f.rglob("*")} for f in (path, made))
+    others = sorted(here - there)
+    if others:
+        raise _not_writable(path, f"the folder holds something else ({others[0]}); give another name")
+
+
 def file_sha256(path: Path) -> str:
     """The fingerprint of a file that was just read or written."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_chunks(path: Path, chunks: Iterable[str]) -> None:
+    """Writes a text file piece by piece, whole or not at all; compressed where the name ends in `.gz`, with
+    no name and no time in it, so that equal texts are equal bytes."""
+    with replacing(path) as beside, beside.open("wb") as file:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+                packed.writelines(chunk.encode() for chunk in chunks)
+        else:
+            file.writelines(chunk.encode() for chunk in chunks)
 
 
 def write_text(path: Path, text: str) -> None:

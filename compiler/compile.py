@@ -11,6 +11,7 @@ from chiplan.runtime_sim import Report, simulate
 
 from .canonical import build_graph
 from .collection import collection_paused
+from .follow_annotations import follow_annotations
 from .fusion import fuse_vector_chains
 from .imported import ImportedModel
 from .importer import import_model
@@ -48,11 +49,13 @@ def compile_model(
     context: int | None = None,
     bind: Mapping[str, int] | None = None,
     pareto: bool = False,
+    use_annotations: bool = False,
     progress: Callable[[str], None] = silent,
     **planning: Any,
 ) -> Compiled:
     """Compile and simulate. `planning` are the fields of `Options`. pareto: schedule and simulate plans
-    along the frontier of chips, latency and interval, and choose from them too.
+    along the frontier of chips, latency and interval, and choose from them too. use_annotations: the
+    multi-device annotations of the file are followed (`follow_annotations`).
 
     Raises BadInput, Infeasible, or InternalFault when the simulator finds a fault in the plan.
     """
@@ -62,7 +65,7 @@ def compile_model(
     imported = import_model(
         model, name=name, batch=batch, sequence=sequence, context=context, bind=bind or {}
     )
-    prepared = prepare(imported, target, options)
+    prepared = _annotated(prepare(imported, target, options), use_annotations)
     choice = PlanChoice(prepared.graph, prepared.target, prepared.options, progress)
     with watching(choice.progress):
         choice.search()
@@ -125,6 +128,16 @@ def prepare(imported: ImportedModel, target: Target, options: Options) -> Prepar
     return Prepared(imported, layer_order(graph), target, options, precision, asked_wire)
 
 
+def _annotated(prepared: Prepared, follow: bool) -> Prepared:
+    """As the annotations of the model file say, where there are any and they are to be followed."""
+    imported = prepared.imported
+    if not follow:
+        return prepared
+    graph, options = follow_annotations(prepared.graph, prepared.options, imported.path, imported.bindings)
+    check_options(options, prepared.target)
+    return replace(prepared, graph=graph, options=options)
+
+
 @collection_paused()
 def plan_model(
     imported: ImportedModel, target: Target, options: Options, progress: Callable[[str], None] = silent
@@ -154,6 +167,11 @@ def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice,
         assumptions = (*assumptions, why)
     if prepared.asked_wire is not None and not partial_types(graph):
         assumptions = (*assumptions, f"--wire {prepared.asked_wire} changes nothing: no partial sums travel")
+    if options.stages is not None:
+        assumptions = (*assumptions, "stages, groups and splits as annotated in the model file")
+    elif imported.is_annotated:
+        why = "the model file's multi-device annotations are not followed (--use-annotations follows them)"
+        assumptions = (*assumptions, why)
     names = {tensor: index for index, tensor in enumerate(sorted(graph.tensors))}
     transfers, hops = build_transfers(found.schedule.sent, names)
     return Plan(
@@ -198,6 +216,8 @@ def _recorded(
         recorded["max-latency"] = f"{options.max_latency:g}"
     if options.max_interval is not None:
         recorded["max-interval"] = f"{options.max_interval:g}"
+    if options.stages is not None:
+        recorded["annotations"] = "followed"
     if options.groups is not None:
         recorded["groups"] = ",".join(map(str, options.groups))
     if options.wire is not None:

@@ -15,6 +15,7 @@ from .blocks import Block
 from .collective_costs import CollectiveCosts, representative_group
 from .graph_edit import writers_of
 from .placements import placements
+from .sharding_choices import pin_names
 from .sharding_problem import BlockSharding, shard_block_frontier
 from .sharding_report import ShardingReport, SolvedBlock
 from .sharding_tensors import local_elements
@@ -91,7 +92,7 @@ class GroupCosts:
         return tuple(
             (index - block.first, self.pins[node])
             for index in range(block.first, block.last)
-            for node in self.graph.operators[index].nodes
+            for node in pin_names(self.graph.operators[index])
             if node in self.pins
         )
 

@@ -164,7 +164,10 @@ class GroupPlanner:
     @cached_property
     def allowed(self) -> np.ndarray:
         """bool[planned + 1]: where the planned operators may be cut: not between writers of one tensor or
-        users of one state, and in large graphs where least is carried."""
+        users of one state, and in large graphs where least is carried; or where the stages asked for end."""
+        if self.options.stages is not None:
+            stages = np.array(self.options.stages)[list(self.planned)]
+            return np.concatenate([[True], stages[1:] != stages[:-1], [True]])
         carried = self._carried
         allowed = np.ones(len(self.planned) + 1, dtype=bool)
         position = {index: number for number, index in enumerate(self.planned)}
@@ -333,6 +336,12 @@ class GroupPlanner:
 
     def _too_many_stages(self, asked: int) -> Infeasible:
         most = int(self.allowed.sum()) - 1
+        if self.options.stages is not None:
+            message = (
+                f"the annotations ask for {asked} stages, and {asked - most} of them have nothing to execute "
+                "but what every stage computes for itself; leave --use-annotations out"
+            )
+            return Infeasible(Problem("too_many_stages", message, needed=asked, available=most))
         message = (
             f"--groups asks for {asked} stages, and {self.graph.name} can be cut into {most} at the most; "
             "ask for fewer"

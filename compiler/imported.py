@@ -71,3 +71,5 @@ class ImportedModel:
     context: int | None
     assumptions: tuple[str, ...]
     fingerprint: str
+    is_annotated: bool = False
+    """Whether the file carries multi-device annotations, which are not followed unless that is asked for."""

@@ -37,13 +37,22 @@ def import_model(
 
     Raises BadInput with every problem found (docs/importing.md lists the codes).
     """
-    check_limits(Request(batch, sequence, context, bind))
+    return _bound_import(path, name, Request(batch, sequence, context, bind)).run()
+
+
+def value_types(path: Path, bind: Mapping[str, int]) -> dict[str, TensorType]:
+    """Element type and extents of every value of the file's graph on which an output depends, by name, with
+    all dimensions bound. Raises BadInput like `import_model`."""
+    return _bound_import(path, None, Request(1, None, None, bind)).types()
+
+
+def _bound_import(path: Path, name: str | None, asked: Request) -> "_Import":
+    check_limits(asked)
     outline = read_outline(path)
-    controls = _controls(outline, bind)
-    dimensions = {symbol: value for symbol, value in bind.items() if symbol not in controls}
-    request = Request(batch, sequence, context, dimensions)
-    bound = bind_dimensions(outline.inputs, outline.roles, outline.table, request)
-    return _Import(outline, bound, controls, name or path.stem).run()
+    controls = _controls(outline, asked.bind)
+    dimensions = {symbol: value for symbol, value in asked.bind.items() if symbol not in controls}
+    bound = bind_dimensions(outline.inputs, outline.roles, outline.table, replace(asked, bind=dimensions))
+    return _Import(outline, bound, controls, name or path.stem)
 
 
 def _controls(outline: Outline, bind: Mapping[str, int]) -> dict[str, int]:
@@ -72,11 +81,20 @@ class _Import:
         self._opset = max(file.opset, OLDEST_FORM)
         self._walk = Walk(self._opset, file.opset, domains)
 
-    def run(self) -> ImportedModel:
+    def types(self) -> dict[str, TensorType]:
+        self._walk_all()
+        self._raise_problems()
+        values = self._walk.values
+        return {name: values.types[values.resolve(held)] for name, held in values.aliases.items()}
+
+    def _walk_all(self) -> None:
         self._define_inputs()
         for tensor in self._outline.file.model.graph.initializer:
             define_tensor(tensor, self._walk.values, self._walk.refusals)
         self._walk.visit_all(self._outline.nodes)
+
+    def run(self) -> ImportedModel:
+        self._walk_all()
         self._name_outputs()
         self._raise_problems()
         nodes = live_nodes(self._walk.kept, self._outline.outputs)
@@ -102,6 +120,7 @@ class _Import:
             context=bound.context,
             assumptions=bound.assumptions,
             fingerprint=outline.file.fingerprint,
+            is_annotated=any(node.device_configurations for node in outline.file.model.graph.node),
         )
 
     def _define_inputs(self) -> None:

@@ -79,14 +79,25 @@ def factor_names(operator: Operator, decision: Decision) -> tuple[str, ...]:
     return tuple("none" if atom is None else operator.factors[atom[0]].name for atom in decision)
 
 
+def pin_names(operator: Operator) -> tuple[str, ...]:
+    """Names by which a pin may mean an operator: its own, then those of its nodes, which others may share."""
+    return tuple(dict.fromkeys((operator.name, *operator.nodes)))
+
+
 def pinned(operator: Operator, choices: tuple[Choice, ...], pins: Mapping[str, str]) -> tuple[Choice, ...]:
     """The choices that the user's pins leave: those that split the pinned factor along some mesh axis."""
-    for node in operator.nodes:
-        factor = pins.get(node)
-        if factor is not None and any(factor in factor_names(operator, c.decision) for c in choices):
-            choices = tuple(c for c in choices if _keeps(operator, c, factor))
+    for name in pin_names(operator):
+        factor = pins.get(name)
+        if factor is not None:
+            choices = tuple(c for c in choices if _keeps(operator, c, factor)) or choices
     return choices
 
 
-def _keeps(operator: Operator, choice: Choice, factor: str) -> bool:
-    return not choice.splits if factor == "none" else factor in factor_names(operator, choice.decision)
+def _keeps(operator: Operator, choice: Choice, pin: str) -> bool:
+    """A pin is one factor, along some axis of the mesh, or one for each axis."""
+    names, wanted = factor_names(operator, choice.decision), tuple(pin.split(","))
+    if len(wanted) == len(names):
+        return names == wanted
+    if set(wanted) == {"none"}:
+        return not choice.splits
+    return not set(names).isdisjoint(set(wanted) - {"none"})

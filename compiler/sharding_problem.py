@@ -13,7 +13,7 @@ from .atoms import Decision, GraphAtoms, splittable
 from .collective_costs import CollectiveCosts
 from .placements import Placements
 from .sharding_build import BlockVariables
-from .sharding_choices import operator_choices, pinned
+from .sharding_choices import operator_choices, pin_names, pinned
 from .sharding_costs import PieceCost
 from .sharding_tensors import Held
 
@@ -161,7 +161,7 @@ def check_pins(graph: Graph, atoms: GraphAtoms, pins: Mapping[str, str]) -> None
     offered: dict[str, set[str]] = {}
     for operator, own in zip(graph.operators, atoms.operators, strict=True):
         names = {operator.factors[factor].name for factor, _ in splittable(operator, own)}
-        for node in operator.nodes:
+        for node in pin_names(operator):
             offered.setdefault(node, {"none"}).update(names)
     problems = []
     for node, factor in sorted(pins.items()):
@@ -169,7 +169,7 @@ def check_pins(graph: Graph, atoms: GraphAtoms, pins: Mapping[str, str]) -> None
             message = f"--pin {node}={factor}: no planned operator comes from a node {node}"
             message += _near(node, offered)
             problems.append(Problem("unknown_pin_node", message, node=node))
-        elif factor not in offered[node]:
+        elif not offered[node].issuperset(factor.split(",")):
             names_text = ", ".join(sorted(offered[node]))
             message = f"--pin {node}={factor}: expected one of the factors of {node}: {names_text}"
             problems.append(Problem("unknown_pin_factor", message, node=node, dimension=factor))

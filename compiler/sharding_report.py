@@ -9,6 +9,7 @@ from .atoms import Decision, FactorAtom, GraphAtoms, TensorAtom
 from .blocks import Block
 from .collective_costs import CollectiveCosts
 from .placements import Partial, Placement, Placements, Shard, placements
+from .sharding_choices import pin_names
 from .sharding_problem import BlockSharding
 from .sharding_tensors import Held, collectives_of
 
@@ -70,7 +71,7 @@ class ShardingReport:
             collectives=tuple(c for name, held in changes for c in self._collectives(name, held, index)),
             next_factors=self._splits(index, other[0]) if other else (),
             next_cost=other[1] if other else -1,
-            pinned=any(node in self.pins for node in operator.nodes),
+            pinned=any(name in self.pins for name in pin_names(operator)),
         )
 
     def _changes(self, solved: SolvedBlock) -> dict[int, list[tuple[str, Held]]]:

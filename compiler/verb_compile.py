@@ -36,6 +36,7 @@ Examples:
 @with_planning
 @with_shape
 @click.option("--pareto", is_flag=True, help="Also plan along the frontier of chips, latency and interval.")
+@click.option("--use-annotations", is_flag=True, help="Stages, groups and splits as annotated in MODEL.")
 @click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
 @with_json
 @collection_paused()
@@ -47,6 +48,7 @@ def compile_verb(
     context: int | None,
     bind: tuple[tuple[str, int], ...],
     pareto: bool,
+    use_annotations: bool,
     output: Path | None,
     as_json: bool,
     **planning: Any,
@@ -63,6 +65,10 @@ def compile_verb(
 
     if pareto and planning["groups"] is not None:
         raise click.UsageError("--pareto chooses groups and --groups fixes them; keep one")
+    if use_annotations and (pareto or planning["groups"] is not None):
+        raise click.UsageError(
+            "--use-annotations fixes the groups, as --groups does, and --pareto chooses them"
+        )
     source = model_file(model)
     target = load_target(target_name)
     output = output or Path(f"{source.stem}.chiplan")
@@ -88,6 +94,7 @@ def compile_verb(
             context=context,
             bind=merged_bindings(bind),
             pareto=pareto,
+            use_annotations=use_annotations,
             progress=say,
         )
     sha256 = write_plan(compiled.plan, output)

@@ -25,7 +25,7 @@ def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]
                 yield from _constants(attribute.g)
 
 
-def _external_path(folder: Path, name: str, location: str) -> Path:
+def external_path(folder: Path, name: str, location: str) -> Path:
     """Where an external tensor's bytes are; refuses a place outside the model's folder."""
     posix, windows = PurePosixPath(location), PureWindowsPath(location)
     outside = posix.is_absolute() or bool(windows.anchor) or ".." in (*posix.parts, *windows.parts)
@@ -94,7 +94,7 @@ class WeightReader:
         """The tensor with its external bytes embedded."""
         place = {entry.key: entry.value for entry in stored.external_data}
         location = place.get("location", "")
-        path = _external_path(self._folder, stored.name, location)
+        path = external_path(self._folder, stored.name, location)
         if not path.is_file():
             raise self._missing(stored.name, f"the file {location} is not beside the model")
         needed = prod(stored.dims) * helper.tensor_dtype_to_np_dtype(stored.data_type).itemsize
