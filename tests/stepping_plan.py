@@ -181,7 +181,7 @@ class Script:
             first, last, at = (int(c[row]) for c in (columns.first, columns.last, columns.at))
             expect(0 <= first < last <= tensor.elements, f"transfer {row} carries no range of {name}")
             room = plan.graph.tensors[into].elements
-            expect(0 <= at and at + last - first <= room, f"transfer {row} brings more than {into} holds")
+            expect(at >= 0 and at + last - first <= room, f"transfer {row} brings more than {into} holds")
             flits = ceil((last - first) * tensor.dtype.itemsize / rule.flit_bytes)
             mine = [h for h in range(len(hops.transfer)) if int(hops.transfer[h]) == row]
             transfer = Transfer(
@@ -231,9 +231,7 @@ class Script:
     def given(self, tensor: Tensor, chip: int) -> np.ndarray:
         """Which elements of an input or a state are on a chip when a micro-batch starts."""
         if tensor.role is Role.INPUT:
-            brought = any(
-                t.destination == chip and t.brought.tensor == tensor.name for t in self.transfers
-            )
+            brought = any(t.destination == chip and t.brought.tensor == tensor.name for t in self.transfers)
             return np.full(tensor.elements, not brought)
         there = np.zeros(tensor.whole_shape, dtype=bool)
         axis, rows = tensor.resident_rows or (0, tensor.shape[0])

@@ -121,7 +121,7 @@ class Machine:
             for buffer in self.script.buffers:
                 if buffer.tensor.role in (Role.INPUT, Role.VALUE):
                     self.at(start + buffer.birth, CLAIM, self.claim, buffer, n, n % buffer.copies)
-                    if buffer.death >= 0:
+                    if buffer.death != -1:
                         self.at(start + buffer.death, RELEASE, self.release, buffer, n)
             self.at(start, TAKE_INPUTS, self.take_inputs, n)
             self.at(start + self.plan.latency, READ_OUTPUTS, self.read_outputs, n)
@@ -204,8 +204,10 @@ class Machine:
         key = (tile.chip, tile.unit, tile.instance)
         # A block that is loaded waits for its own tile; another tile would take its place.
         waiting = self.loading.pop(key, None)
-        expect(waiting == ((n, tile) if tile.load else None),
-               f"cycle {self.cycle}: {tile.name} starts without its block, or during another's load")
+        expect(
+            waiting == ((n, tile) if tile.load else None),
+            f"cycle {self.cycle}: {tile.name} starts without its block, or during another's load",
+        )
         _, other = self.executing.get(key, (0, None))
         expect(other is None, f"cycle {self.cycle}: {tile.name} starts while {other and other.name} runs")
         self.executing[key] = (n, tile)

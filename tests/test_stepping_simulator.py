@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from chiplan.ir import Cycle
+from chiplan.ir import BufferColumns, Cycle, Plan
 from chiplan.runtime_sim import simulate
 
 from .handmade import small_plan
-from .mutants.plans import BY_HAND, COMPILED, by_hand, compiled
+from .mutant_editing import canonical
+from .mutant_plans import BY_HAND, COMPILED, by_hand, compiled
 from .stepping_simulator import step
 from .test_simulator_faults import BROKEN
 from .test_simulator_groups import BROKEN as BROKEN_GROUPS
@@ -66,3 +68,24 @@ def test_a_problem_is_told_with_its_cycle_and_its_place() -> None:
     assert step(replace(small_plan(with_state=False), latency=Cycle(800))).problem == (
         "cycle 800: no group has output out of micro-batch 0"
     )
+
+
+def _with_early_lives(birth: int) -> Plan:
+    """Two tensors that nobody touches on chip 0: the last copy of p shares bytes with the first of out."""
+    plan = small_plan(interval=461)
+    p, out = plan.tensor_names.index("p"), plan.tensor_names.index("out")
+    new = {
+        "tensor": [p, out], "chip": [0, 0], "address": [32_768, 32_768 + 7 * 192], "nbytes": [192, 240],
+        "copies": [8, 8], "birth": [birth, 100], "death": [birth + 200, 300],
+    }  # fmt: skip
+    columns = {name: np.append(getattr(plan.buffers, name), column) for name, column in new.items()}
+    return canonical(replace(plan, buffers=BufferColumns(**columns)))
+
+
+def test_a_buffer_that_lives_long_before_its_micro_batch_is_in_the_way() -> None:
+    """Where a user waits, micro-batch 7 starts 7 latencies behind the first; its buffer lives then."""
+    apart, together = _with_early_lives(-7 * 906 - 100), _with_early_lives(-7 * 906 + 50)
+    assert step(apart).problem is None
+    assert simulate(apart).ok
+    assert "byte" in str(step(together).problem)
+    assert {fault.name for fault in simulate(together).faults} == {"sram_overlap"}

@@ -1,7 +1,7 @@
 """The good plans that are broken: small, of every kind, and with as little slack as a good plan can have.
 
-Plans made by hand have no pauses, no idle bytes behind their buffers and the shortest interval that they bear;
-the others are compiled from models with weights.
+Plans made by hand have no pauses, no idle bytes behind their buffers and the shortest interval that they
+bear; the others are compiled from models with weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ from chiplan.compiler import compile_model
 from chiplan.compiler.importer import import_model
 from chiplan.compiler.numeric_reference import Reference
 from chiplan.compiler.reference_inputs import random_inputs
-from chiplan.ir import Bytes, Cycle, Plan, Role, Tensor
+from chiplan.ir import Bytes, Cycle, Plan, Tensor
 from chiplan.models import find_model, load_target
 from chiplan.runtime_sim import run_device_graph, simulate
 
-from .. import handmade
-from ..test_simulator_groups import GOOD
-from .editing import rows
+from . import handmade
+from .mutant_editing import rows
+from .test_simulator_groups import GOOD
 
 Arrays = dict[str, np.ndarray]
 MICRO_BATCHES = 8

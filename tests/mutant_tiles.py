@@ -4,7 +4,7 @@ import numpy as np
 
 from chiplan.ir import Plan, Tiling, Unit
 
-from .editing import Kind, amount, cells, names, pick, rows, some_stage, with_program
+from .mutant_editing import Kind, amount, cells, names, pick, rows, some_stage, with_program
 
 TIMES = (
     "unit_overlap read_before_ready receive_without_arrival send_before_ready accumulation_interrupted "

@@ -6,7 +6,7 @@ import numpy as np
 
 from chiplan.ir import Plan
 
-from .editing import Kind, amount, cells, hops_of, names, pick, rows
+from .mutant_editing import Kind, amount, cells, hops_of, names, pick, rows
 
 ROUTE = "broken_route"
 CARRIED = f"{ROUTE} wrong_exchange receive_without_arrival send_before_ready missing_output buffer_missing"

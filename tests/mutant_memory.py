@@ -6,7 +6,7 @@ import numpy as np
 
 from chiplan.ir import Plan
 
-from .editing import Kind, amount, cells, names, pick, rows
+from .mutant_editing import Kind, amount, cells, names, pick, rows
 
 PLACED = "sram_overlap sram_misaligned sram_overflow duplicate_buffer"
 TIMES = "unit_overlap link_overlap accumulation_interrupted sram_overlap copies_too_few"
@@ -52,7 +52,8 @@ def _copies(plan: Plan, random: np.random.Generator) -> Plan:
 
 def _birth(plan: Plan, random: np.random.Generator) -> Plan:
     row, b = _row(plan, random), plan.buffers
-    return replace(plan, buffers=cells(b, row, birth=int(b.birth[row]) + amount(random)))
+    by = amount(random) if random.random() < 0.8 else -int(random.integers(1, 8 * plan.latency))
+    return replace(plan, buffers=cells(b, row, birth=int(b.birth[row]) + by))
 
 
 def _death(plan: Plan, random: np.random.Generator) -> Plan:
@@ -105,7 +106,8 @@ def _interval(sign: int):
 def _users(plan: Plan, random: np.random.Generator) -> Plan | None:
     if not plan.graph.states:
         return None
-    return replace(plan, users=max(1, plan.users + int(random.choice([-1, 1, 1, 2]))))
+    users = plan.users + int(random.choice([-1, 1, 1, 2]))
+    return replace(plan, users=users) if users else None
 
 
 KINDS = (
@@ -130,9 +132,9 @@ KINDS = (
          names("wrong_group buffer_missing weight_not_resident duplicate_buffer")),
     Kind("change a buffer's tensor", _tensor,
          names(f"buffer_missing weight_not_resident buffer_too_small {PLACED}")),
-    Kind("state a shorter latency", _latency(-1), names("wrong_latency sram_overlap unit_overlap link_overlap"),
+    Kind("state a shorter latency", _latency(-1), names(f"wrong_latency {TIMES}"),
          reason="a plan of several users promises whole intervals, which is more than it takes"),
-    Kind("state a longer latency", _latency(1), names("output_not_held unit_overlap link_overlap sram_overlap"),
+    Kind("state a longer latency", _latency(1), names(f"output_not_held {TIMES}"),
          reason="the latency is a promise: outputs that are held until then are there, only later"),
     Kind("state a shorter interval", _interval(-1), names(f"wrong_interval {TIMES}"),
          reason="the interval that a schedule was made for is not always the shortest that it bears"),

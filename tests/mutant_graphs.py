@@ -5,18 +5,27 @@ from dataclasses import replace
 import numpy as np
 
 from chiplan.ir import (
-    Cut, DType, ExchangeKind, Operand, Own, Plan, Reshape, Result, Role, Slice, Split, Transpose, Window,
+    Cut,
+    DType,
+    ExchangeKind,
+    Operand,
+    Own,
+    Plan,
+    Reshape,
+    Role,
+    Slice,
+    Split,
+    Transpose,
+    Window,
 )  # fmt: skip
 
-from .editing import Kind, names, pick, some_stage, with_operator, with_stage, with_tensor
+from .mutant_editing import Kind, names, pick, some_stage, with_operator, with_stage, with_tensor
 
 PIECES = "wrong_sharding wrong_exchange wrong_group"
-DATA = (
-    "receive_without_arrival read_before_ready send_before_ready missing_output written_twice missing_operator"
-)
+DATA = "receive_without_arrival read_before_ready send_before_ready missing_output written_twice"
 BYTES = "buffer_missing buffer_too_small weight_not_resident buffer_lifetime wrong_latency output_not_held"
 TILES = "not_covered wrong_duration no_cycle_rule unit_overlap accumulation_interrupted"
-ANY = f"{PIECES} {DATA} {BYTES} {TILES} broken_route"
+ANY = f"{PIECES} {DATA} {BYTES} {TILES} broken_route missing_operator"
 
 
 def _exchange_dropped(plan: Plan, random: np.random.Generator) -> Plan | None:
@@ -32,7 +41,7 @@ def _exchange(plan: Plan, random: np.random.Generator) -> Plan | None:
     if not exchanges:
         return None
     number = pick(random, len(exchanges))
-    old, values = exchanges[number], [n for n in plan.tensor_names]
+    old, values = exchanges[number], list(plan.tensor_names)
     match pick(random, 5):
         case 0:
             kinds = [kind for kind in ExchangeKind if kind is not old.kind]
@@ -85,7 +94,9 @@ def _split(plan: Plan, random: np.random.Generator) -> Plan | None:
         case 0:
             del splits[number]
         case 1:
-            splits[number] = Split(old.factor, old.axes, max(1, old.extent + int(random.choice([-3, -1, 1, 2]))))
+            splits[number] = Split(
+                old.factor, old.axes, max(1, old.extent + int(random.choice([-3, -1, 1, 2])))
+            )
         case _:
             splits[number] = Split(old.factor, ((old.axes[0] + 1) % 2,), old.extent)
     return with_operator(plan, index, splits=tuple(splits)) if splits != [old] else None
@@ -136,8 +147,8 @@ def _view(plan: Plan, random: np.random.Generator) -> Plan | None:
         case Slice(starts=starts, stops=stops, steps=steps):
             d = pick(random, len(starts))
             by = int(random.choice([-1, 1]))
-            move = lambda values: tuple(v + by if i == d else v for i, v in enumerate(values))
-            new = Slice(move(starts), move(stops), steps)
+            moved = [[v + by if i == d else v for i, v in enumerate(values)] for values in (starts, stops)]
+            new = Slice(tuple(moved[0]), tuple(moved[1]), steps)
         case Own() as own:
             new = replace(own, shift=own.shift + 1)
         case Window() as window:
@@ -168,7 +179,10 @@ def _result(plan: Plan, random: np.random.Generator) -> Plan | None:
         case 1:
             new = replace(old, own=() if old.own else (0,))
         case 2:
-            new = replace(old, only=() if old.only else ((0, 0),))
+            axis, coordinate = old.only[0] if old.only else (0, -1)
+            new = replace(old, only=((axis, coordinate + int(random.choice([-1, 1]))),))
+            if not old.only or random.random() < 0.4:
+                new = replace(old, only=() if old.only else ((0, 0),))
         case _:
             like = [n for n, t in sorted(plan.graph.tensors.items())
                     if t.shape == plan.graph.tensors[old.tensor].shape and n != old.tensor]  # fmt: skip
@@ -218,11 +232,14 @@ def _role(plan: Plan, random: np.random.Generator) -> Plan:
 _MODEL = "the graph is another one; what the simulator holds a plan against is its graph"
 
 KINDS = (
-    Kind("drop an exchange", _exchange_dropped, names(f"{PIECES} {DATA}")),
+    Kind("drop an exchange", _exchange_dropped, names(f"{PIECES} {DATA}"),
+         reason="a gather brings elements to where they were: its transfers hold without it"),
     Kind("change an exchange", _exchange, names(f"{PIECES} {DATA} buffer_missing")),
-    Kind("change a mesh", _mesh, names(ANY)),
+    Kind("change a mesh", _mesh, names(ANY),
+         reason="a mesh of other axes that number the pieces alike, or of a group that has no pieces"),
     Kind("change the chips of a group", _members, names(ANY)),
-    Kind("change a split", _split, names(ANY), model=True),
+    Kind("change a split", _split, names(ANY), model=True,
+         reason="an even split, in which every chip executes all iterations with or without it"),
     Kind("alter a shard", _cut, names(ANY), model=True),
     Kind("change a view", _view, names(ANY), model=True),
     Kind("change a result", _result, names(ANY), model=True),

@@ -15,12 +15,17 @@ from chiplan.ir import ChiplanError, Plan
 from chiplan.ir.plan_validity import first_problem
 from chiplan.runtime_sim import execute, simulate
 
-from ..stepping_simulator import step
-from . import graphs, memory, tiles, transfers
-from .editing import Kind, canonical
-from .plans import MICRO_BATCHES, Case
+from . import mutant_graphs, mutant_memory, mutant_tiles, mutant_transfers
+from .mutant_editing import Kind, canonical
+from .mutant_plans import MICRO_BATCHES, Case
+from .stepping_simulator import step
 
-KINDS: tuple[Kind, ...] = (*tiles.KINDS, *transfers.KINDS, *memory.KINDS, *graphs.KINDS)
+KINDS: tuple[Kind, ...] = (
+    *mutant_tiles.KINDS,
+    *mutant_transfers.KINDS,
+    *mutant_memory.KINDS,
+    *mutant_graphs.KINDS,
+)
 REFUSED, FOUND, MISNAMED, NUMBERS, HARMLESS, SURVIVOR = (
     "refused", "found", "misnamed", "numbers", "harmless", "survivor",
 )  # fmt: skip
@@ -70,15 +75,15 @@ def judge(kind: Kind, case: Case, plan: Plan) -> Mutant:
         found = tuple(dict.fromkeys(fault.name for fault in report.faults))
         verdict = FOUND if set(found) & kind.names else MISNAMED
         return Mutant(kind, case.name, verdict, found, report.faults[0].message)
-    wrong = _wrong_numbers(case, plan)
-    if kind.model and wrong is not None:
-        # The plan is right for its own graph; `simulate --numerics MODEL` holds that against the model.
-        return Mutant(kind, case.name, NUMBERS, why=wrong)
     stepped = step(plan)
-    wrong = wrong or stepped.problem
-    if wrong is None and stepped.latency != report.latency:
-        wrong = f"the latency is {stepped.latency}, not {report.latency}"
-    return Mutant(kind, case.name, HARMLESS if wrong is None else SURVIVOR, why=wrong or "")
+    if stepped.problem is not None or stepped.latency != report.latency:
+        why = stepped.problem or f"the latency is {stepped.latency}, not {report.latency}"
+        return Mutant(kind, case.name, SURVIVOR, why=why)
+    wrong = _wrong_numbers(case, plan)
+    if wrong is None:
+        return Mutant(kind, case.name, HARMLESS)
+    # A plan that is right for its own graph: `simulate --numerics MODEL` holds that against the model.
+    return Mutant(kind, case.name, NUMBERS if kind.model else SURVIVOR, why=wrong)
 
 
 def _wrong_numbers(case: Case, plan: Plan) -> str | None:
