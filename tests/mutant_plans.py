@@ -71,9 +71,10 @@ def _packed(plan: Plan) -> Plan:
     return replace(plan, buffers=buffers)
 
 
-def _by_hand(name: str, make: Callable[[], Plan]) -> Case:
+@cache
+def hand_case(name: str) -> Case:
     """Its outputs are those of its graph, executed on whole operators without tiles or times."""
-    plan = tightened(make)
+    plan = tightened(BY_HAND[name])
     inputs = tuple(_inputs(plan, seed) for seed in range(MICRO_BATCHES))
     stages = [(stage.program.operators, stage.mesh) for stage in plan.stages]
     wanted = tuple(run_device_graph(plan.graph, stages, given, _weights) for given in inputs)
@@ -103,7 +104,7 @@ def _inputs(plan: Plan, seed: int) -> Arrays:
 
 
 @cache
-def _compiled(model: str, target: str, planning: tuple[tuple[str, object], ...]) -> Case:
+def compiled_case(model: str, target: str, planning: tuple[tuple[str, object], ...]) -> Case:
     """Its outputs are those of the model file in onnxruntime."""
     path, words = find_model(model), dict(planning)
     shape = {key: words.pop(key) for key in ("sequence", "context") if key in words}
@@ -131,11 +132,9 @@ COMPILED: tuple[tuple[str, str, tuple[tuple[str, object], ...]], ...] = (
 )
 
 
-@cache
 def by_hand() -> tuple[Case, ...]:
-    return tuple(_by_hand(name, make) for name, make in BY_HAND.items())
+    return tuple(hand_case(name) for name in BY_HAND)
 
 
-@cache
 def compiled() -> tuple[Case, ...]:
-    return tuple(_compiled(*words) for words in COMPILED)
+    return tuple(compiled_case(*words) for words in COMPILED)

@@ -10,7 +10,7 @@ from chiplan.runtime_sim import simulate
 
 from .handmade import small_plan
 from .mutant_editing import canonical
-from .mutant_plans import BY_HAND, COMPILED, by_hand, compiled
+from .mutant_plans import BY_HAND, COMPILED, compiled_case, hand_case
 from .stepping_simulator import step
 from .test_simulator_faults import BROKEN
 from .test_simulator_groups import BROKEN as BROKEN_GROUPS
@@ -22,17 +22,17 @@ BY_ORDER = {"tiles out of order", "a hop misnumbered", "resident rows written", 
 """What a plan file may not say, though chips could do it; and an interval that no plan file has."""
 
 
-@pytest.mark.parametrize("number", range(len(BY_HAND)), ids=list(BY_HAND))
-def test_both_simulators_agree_on_plans_made_by_hand(number: int) -> None:
-    plan = by_hand()[number].plan
+@pytest.mark.parametrize("name", BY_HAND)
+def test_both_simulators_agree_on_plans_made_by_hand(name: str) -> None:
+    plan = hand_case(name).plan
     stepped, report = step(plan), simulate(plan)
     assert (stepped.problem, stepped.latency) == (None, report.latency)
     assert report.ok
 
 
-@pytest.mark.parametrize("number", range(len(COMPILED)))
-def test_both_simulators_agree_on_compiled_plans(number: int) -> None:
-    plan = compiled()[number].plan
+@pytest.mark.parametrize("words", COMPILED, ids=lambda words: f"{words[0]} {words[1]} {words[2]}")
+def test_both_simulators_agree_on_compiled_plans(words: tuple) -> None:
+    plan = compiled_case(*words).plan
     stepped, report = step(plan), simulate(plan)
     assert (stepped.problem, stepped.latency) == (None, report.latency)
     assert report.ok
