@@ -77,7 +77,11 @@ def _misfit(exchanges: Exchanges, exchange: Exchange, stage: int) -> str | None:
     if not exchange.axes or not on_mesh(exchange.axes, mesh):
         return f"its axes {exchange.axes} are not those of the mesh {mesh}"
     ways = mesh_ways(mesh, exchange.axes)
+    if exchange.by and exchange.kind is not ExchangeKind.SHIFT:
+        return f"only a shift goes by {exchange.by} chips"
     if exchange.kind is ExchangeKind.GATHER:
+        if exchange.source != exchange.target:
+            return "a gather brings pieces to where they are in the same tensor"
         writers = exchanges.written[exchange.target][stage]
         if any(result.own != exchange.axes for result in writers):
             return "a chip writes more than its own piece of the target"

@@ -299,7 +299,8 @@ def _meet_while_waiting(
     birth, death, copies = buffers.birth, buffers.death, buffers.copies.astype(np.int64)
     together = np.gcd(copies[first], copies[second])
     meet = np.zeros(len(first), dtype=bool)
-    turns = int(death.max(initial=1)) // rhythm.period + 1
+    # A buffer may live before its micro-batch starts, so that a later one's is in the way.
+    turns = int(death.max(initial=1) - birth.min(initial=0)) // rhythm.period + 1
     for micro_batch in range(users):
         for ahead in range(-users * turns, users * turns + 1):
             # Some n with n = micro_batch (mod users), n = c1 (mod C1), n + ahead = c2 (mod C2) exists

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import ceil, prod
 from typing import TypeAlias
 
-from chiplan.ir import Operator, Own, Result, Tensor, View, mesh_ways
+from chiplan.ir import MeshPlace, Operator, Own, Result, Role, Tensor, View, mesh_ways
 
 from .faults import Fault
 from .timeline import Timeline
@@ -49,7 +49,11 @@ def _operator_problems(operator: Operator, tensors: dict[str, Tensor], mesh: Mes
     for operand in operator.operands:
         yield from _view_problems(operand.view, mesh)
     for result in operator.results:
-        yield from _result_problems(result, tensors[result.tensor], mesh)
+        tensor = tensors[result.tensor]
+        problems = list(_result_problems(result, tensor, mesh))
+        yield from problems
+        if not problems and result.only and tensor.role is Role.STATE:
+            yield from _append_problems(result, tensor, mesh)
 
 
 def _view_problems(view: View, mesh: Mesh) -> Iterator[str]:
@@ -68,6 +72,25 @@ def _result_problems(result: Result, tensor: Tensor, mesh: Mesh) -> Iterator[str
         )
     if any(not (axis < len(mesh) and coordinate < mesh[axis]) for axis, coordinate in result.only):
         yield f"{result.tensor} is written by the chips {result.only}, which the mesh {mesh} lacks"
+
+
+def _append_problems(result: Result, tensor: Tensor, mesh: Mesh) -> Iterator[str]:
+    """Rows that some chips alone append: those that hold the last rows of a state whose rows are cut. All
+    other chips have their rows before the run."""
+    coordinates, sharding = dict(result.only), tensor.sharding
+    cuts = [] if sharding is None else [c for c in sharding.cuts if set(c.axes) == coordinates.keys()]
+    if sharding is None or not cuts or tensor.resident_rows is None:
+        yield f"the chips {result.only} alone append to {tensor.name}, which is not cut over these axes"
+        return
+    (cut,) = cuts
+    piece, axis = sharding.piece_shape(mesh), tensor.resident_rows[0]
+    if prod(piece[: cut.dimension]) != prod(tensor.shape[:axis]):
+        yield f"the chips {result.only} alone append to {tensor.name}, of which not the rows are cut"
+        return
+    place = MeshPlace(mesh, tuple(coordinates.get(axis, 0) for axis in range(len(mesh))))
+    last = (sharding.atoms[cut.dimension] - 1) // piece[cut.dimension]
+    if place.piece(cut.axes) != last:
+        yield f"the chips {result.only} append to {tensor.name}, but its last rows are in piece {last}"
 
 
 def _tensor_problem(tensor: Tensor, mesh: Mesh) -> str | None:

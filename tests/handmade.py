@@ -87,10 +87,11 @@ def ring_target(chips: int = 4) -> Target:
 def vector_operator(
     name: str, operand: Operand, factors: tuple[Factor, ...], result: Result, opcode: str = "Relu"
 ) -> Operator:
-    """One instruction over one operand."""
-    return Operator(
-        name, Unit.VECTOR, factors, (operand,), (result,), (Instruction(opcode, (0,), DType.FP32),)
-    )
+    """One instruction over one operand; a reduction over the factors with a reducer."""
+    reduced = tuple(f for f, factor in enumerate(factors) if factor.reducer is not None)
+    attributes = (("factors", reduced),) if reduced else ()
+    body = (Instruction(opcode, (0,), DType.FP32, attributes),)
+    return Operator(name, Unit.VECTOR, factors, (operand,), (result,), body)
 
 
 def graph_of(tensors: Sequence[Tensor], operators: Sequence[Operator], output: str, **more: object) -> Graph:
