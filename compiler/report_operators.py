@@ -229,7 +229,7 @@ class OperatorDetails:
         """First and last cycle of an instance's tiles."""
         run, table = self._rows[instance.stage, instance.operator], self._source.timeline.tiles
         rows = slice(run.first, run.last)
-        return int(table.start[rows].min(initial=0)), int(table.ready[rows].max(initial=0))
+        return int(table.start[rows].min()), int(table.ready[rows].max())
 
     def _memory(self, operator: Operator) -> str:
         tensors = self._source.plan.graph.tensors

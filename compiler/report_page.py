@@ -48,7 +48,8 @@ def report_html(plan: Plan, plan_sha256: str, frontier: Sequence[Mapping[str, An
         )
     source = Source(plan)
     bundle = _executable(Resources(mode="inline", components=["bokeh"], minified=True).js_raw[0])
-    script = _executable((FOLDER / "report.js").read_text(encoding="utf-8"))
+    parts = [part.read_text(encoding="utf-8") for part in sorted(FOLDER.glob("*.js"))]
+    script = _executable("\n".join(['"use strict";', "(async () => {", *parts, "})();"]))
     environment = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chiplan.compiler import compile_model
@@ -175,6 +176,22 @@ def test_folding_loses_no_operator(plan: Plan) -> None:
     for folded in picture.operators:
         assert len({int(forms[i.operator]) for i in folded.instances}) == 1
     assert len({(folded.x, folded.y) for folded in picture.operators}) == len(picture.operators)
+
+
+def test_cycles_of_every_node_are_those_of_its_tiles(plan: Plan, page: Page) -> None:
+    shown = page.data("data")["instances"]
+    spans = iter(zip(shown["stage"], shown["start"], shown["end"], shown["nodes"], strict=True))
+    for stage, start, end, nodes in spans:
+        program = plan.stages[stage].program
+        tiles = program.tiles
+        alike = [
+            position
+            for position, index in enumerate(program.operators)
+            if [shown_name(node) for node in plan.graph.operators[index].nodes] == nodes
+        ]
+        starts = {int(tiles.start[tiles.operator == position].min()) for position in alike}
+        assert start in starts
+        assert end > int(tiles.start[np.isin(tiles.operator, alike)].min())
 
 
 def test_the_overview_holds_every_busy_cycle(plan: Plan) -> None:
