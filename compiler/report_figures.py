@@ -34,6 +34,7 @@ _COLUMNS = {
     "cycles": "x y width height fill",
     "use": "image x y dw dh",
     "bars": "left right bottom top fill line name cycles busy batch",
+    "marks": "x y label text",
     "path": "x0 y0 x1 y1",
     "buffers": "left right bottom top fill hatch name role address bytes copies alive",
     "points": "x y fill marker label chips latency interval",
@@ -144,6 +145,8 @@ def _timeline() -> figure:
     bars = plot.quad("left", "right", "bottom", "top", fill_color="fill", line_color="line", line_width=1.6,
                      source=_source("bars"), name="bars-boxes", nonselection_fill_alpha=1.0,
                      nonselection_line_alpha=1.0)  # fmt: skip
+    plot.text("x", "y", text="label", text_color="text", text_align="center", text_baseline="middle",
+              text_font_size="10px", source=_source("marks"), name="marks-labels")  # fmt: skip
     plot.segment("x0", "y0", "x1", "y1", line_width=3, source=_source("path"), name="path-lines")
     plot.add_tools(HoverTool(renderers=[use], tooltips=[("cycle", "$x{0,0}"), ("use", "@image %")]))
     _hover(plot, bars, "name", "cycles", "busy", "batch")

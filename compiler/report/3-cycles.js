@@ -19,6 +19,7 @@ function drawTimeline() {
   const hidden = {left: [], right: [], bottom: [], top: [], fill: [], line: [], name: [], cycles: [], busy: [], batch: []};
   if (select.value === "all") {
     plot.fill("bars-boxes", hidden);
+    plot.fill("marks-labels", {x: [], y: [], label: [], text: []});
     drawUse(plot, length);
   } else {
     plot.fill("use-image", {image: [], x: [], y: [], dw: [], dh: []});
@@ -68,7 +69,7 @@ function ndarray(cells, rows, columns) {
 
 function drawBars(plot, bars, length) {
   const count = bars.rows.length, columns = {left: [], right: [], bottom: [], top: [], fill: [], line: [], name: [], cycles: [], busy: [], batch: []};
-  const origin = [], path = {x0: [], y0: [], x1: [], y1: []};
+  const origin = [], numbers = [], path = {x0: [], y0: [], x1: [], y1: []};
   const push = (i, left, right, batch) => {
     const row = count - 1 - bars.row[i], operator = bars.operator[i];
     columns.left.push(left); columns.right.push(right); columns.bottom.push(row - 0.38); columns.top.push(row + 0.38);
@@ -82,6 +83,7 @@ function drawBars(plot, bars, length) {
     columns.busy.push(`${grouped(bars.busy[i])} cycles`);
     columns.batch.push(span === "once" ? `repeat ${bars.repeat[i] + 1}` : `${batch} before the newest`);
     origin.push(operator);
+    numbers.push(span === "steady" ? batch : operator < 0 ? "" : bars.repeat[i] + 1);
   };
   bars.row.forEach((_, i) => {
     if (span === "once") { push(i, bars.start[i], bars.end[i], 0); return; }
@@ -93,13 +95,24 @@ function drawBars(plot, bars, length) {
   });
   plot.fill("bars-boxes", columns);
   plot.fill("path-lines", path);
+  markBars(plot, columns, numbers);
   plot.origin = origin;
   rowsAxis(plot, new Map(bars.rows.map((name, at) => [count - 1 - at, name])), count);
   plot.bounds = [span === "once" ? firstWork(columns.left) : 0, span === "once" ? Math.max(...columns.right) : length, -0.7, count - 0.3];
   plot.steps = () => [...new Set(origin.filter((o) => o >= 0))].map((o) => () => pick(o, false));
   note("timeline-note", span === "once"
-    ? `Stage ${bars.stage}, micro-batch 0. Colours: repeats of a layer. Underlined: on the critical path. Links: the busiest that it sends over.`
-    : `Stage ${bars.stage} in steady state, folded onto one interval of ${grouped(length)} cycles. Colours: micro-batches in flight.`);
+    ? `Stage ${bars.stage}, micro-batch 0. Colours and numbers: repeats of a layer. Underlined: on the critical path. Links: the busiest that it sends over.`
+    : `Stage ${bars.stage} in steady state, folded onto one interval of ${grouped(length)} cycles. Colours and numbers: micro-batches in flight, by how many intervals before they began.`);
+}
+
+/* What the colours of bars mean, as numbers on those that have room. */
+function markBars(plot, {left, right, bottom, top, fill}, numbers) {
+  const room = 0.012 * (Math.max(...right) - Math.min(...left));
+  const shown = [...left.keys()].filter((i) => numbers[i] !== "" && right[i] - left[i] > room);
+  plot.fill("marks-labels", {
+    x: shown.map((i) => (left[i] + right[i]) / 2), y: shown.map((i) => (bottom[i] + top[i]) / 2),
+    label: shown.map((i) => `${numbers[i]}`), text: shown.map((i) => inkOn(fill[i])),
+  });
 }
 
 /* Where the work of a stage begins: a few bars long before all others (masks, tables) are left to panning. */
