@@ -30,7 +30,7 @@ _COLUMNS = {
     "frames": "left right bottom top line",
     "titles": "x y label",
     "wires": "x0 y0 x1 y1 dash color ends bytes cycles",
-    "operators": "x y fill line label text name unit times cycles path",
+    "operators": "x y width fill line label text name unit times cycles path",
     "cycles": "x y width height fill",
     "use": "image x y dw dh",
     "bars": "left right bottom top fill line name cycles busy batch",
@@ -121,8 +121,8 @@ def _operators() -> figure:
     wires = plot.segment("x0", "y0", "x1", "y1", line_color="color", line_dash="dash", line_width=1.3,
                          line_alpha=0.8, source=_source("wires"), name="wires-lines")  # fmt: skip
     source = _source("operators")
-    boxes = plot.rect("x", "y", width=3.3, height=1.0, fill_color="fill", line_color="line", line_width=1.2,
-                      source=source, name="operators-boxes", nonselection_fill_alpha=1.0,
+    boxes = plot.rect("x", "y", width="width", height=1.0, fill_color="fill", line_color="line",
+                      line_width=1.2, source=source, name="operators-boxes", nonselection_fill_alpha=1.0,
                       nonselection_line_alpha=1.0)  # fmt: skip
     plot.rect("x", "y", width="width", height="height", fill_color="fill", line_color=None,
               source=_source("cycles"), name="cycles-bars")  # fmt: skip

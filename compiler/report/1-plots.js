@@ -6,7 +6,7 @@ const FIGURES = JSON.parse(document.getElementById("figures").textContent);
 const STAGE_COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8d6e97"];
 const LETTERS = {matrix: "M", vector: "V", switch: "S", memory: "Y"};
 const MOST_HITS = 60;
-const MOST_WIRES_IN_VIEW = 5000;
+const MOST_BOXES = 1200;
 const plots = {};
 const dark = matchMedia("(prefers-color-scheme: dark)");
 

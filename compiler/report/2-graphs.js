@@ -119,22 +119,7 @@ DATA.instances.operator.forEach((number) => { timesOf[number] += 1; });
 let picked = -1;
 
 function drawOperators() {
-  const plot = plots.operators, all = DATA.operators, onPath = all.map((o) => o.path > 0);
-  const most = Math.max(1, ...all.map((o) => o.cycles));
-  const unit = Object.fromEntries(Object.keys(LETTERS).map((name) => [name, colour(name)]));
-  const fill = all.map((o) => mixed(colour("page"), unit[o.unit], 0.22));
-  plot.fill("operators-boxes", {
-    x: all.map((o) => o.x), y: all.map((o) => o.y), fill, text: all.map(() => colour("text")),
-    line: all.map((o, i) => (i === picked ? colour("text") : onPath[i] ? colour("path") : unit[o.unit])),
-    label: all.map(words), name: all.map((o) => o.name), unit: all.map((o) => o.unit),
-    times: all.map((_, i) => `${timesOf[i] ?? 1}×`), cycles: all.map((o) => `${grouped(o.cycles)} on the busiest instance`),
-    path: all.map((o) => (o.path ? `${grouped(o.path)} cycles of all` : "not on it")),
-  });
-  plot.fill("cycles-bars", {
-    x: all.map((o) => o.x - 1.55 + 1.55 * o.cycles / most), y: all.map((o) => o.y - 0.38),
-    width: all.map((o) => 3.1 * o.cycles / most), height: all.map(() => 0.2), fill: all.map((o) => unit[o.unit]),
-  });
-  const frames = DATA.frames;
+  const plot = plots.operators, frames = DATA.frames;
   plot.fill("frames-boxes", {
     left: frames.map((f) => f.left), right: frames.map((f) => f.right), bottom: frames.map((f) => f.bottom), top: frames.map((f) => f.top),
     line: frames.map((f) => (f.segment < 0 ? stageColour(DATA.runs[f.run][0]) : colour("line"))),
@@ -144,21 +129,81 @@ function drawOperators() {
     x: frames.map((f) => f.left + 0.5), y: frames.map((f) => f.top - 0.4), label: frames.map((f) => f.title),
   });
   plot.renderer("titles-labels").glyph.setv({text_color: colour("text"), text_font_style: "bold"});
-  drawWires(plot, all);
   const side = 1;
   plot.bounds = [Math.min(...frames.map((f) => f.left)) - side, Math.max(...frames.map((f) => f.right)) + side,
                  Math.min(...frames.map((f) => f.bottom)) - side, Math.max(...frames.map((f) => f.top)) + side];
-  plot.steps = () => all.map((_, i) => () => pick(i, true));
+  plot.steps = () => DATA.operators.map((_, i) => () => pick(i, true));
+  plot.seen = null;
+  viewOperators();
 }
 
-function drawWires(plot, all) {
-  const wires = DATA.links;
+/* The plot has what is in view and half a screen around it: boxes, or, of very many, the lines that they stand in.
+   So a graph of any size moves alike. */
+function viewOperators() {
+  const plot = plots.operators, {x_range: x, y_range: y} = plot.model, seen = plot.seen;
+  const [width, height] = [x.end - x.start, y.end - y.start];
+  if (seen && x.start >= seen.left && x.end <= seen.right && y.start >= seen.bottom && y.end <= seen.top
+      && (seen.whole || width > seen.width / 2)) return;
+  const around = {left: x.start - width / 2, right: x.end + width / 2, bottom: y.start - height / 2, top: y.end + height / 2, width};
+  const inside = (o) => o.x > around.left - 2 && o.x < around.right + 2 && o.y > around.bottom - 1 && o.y < around.top + 1;
+  const numbers = DATA.operators.flatMap((o, i) => (inside(o) ? [i] : []));
+  plot.seen = {...around, whole: numbers.length <= MOST_BOXES};
+  plot.shown = numbers.length <= MOST_BOXES ? numbers : [];
+  if (plot.seen.whole) drawBoxes(plot, numbers); else drawRows(plot, numbers);
+  drawWires(plot, new Set(plot.shown));
+}
+
+function drawBoxes(plot, numbers) {
+  const all = numbers.map((i) => DATA.operators[i]);
+  const most = DATA.operators.reduce((largest, o) => Math.max(largest, o.cycles), 1);
+  const unit = Object.fromEntries(Object.keys(LETTERS).map((name) => [name, colour(name)]));
+  const [page, text, path] = ["page", "text", "path"].map(colour);
+  const pale = Object.fromEntries(Object.keys(unit).map((name) => [name, mixed(page, unit[name], 0.22)]));
+  plot.fill("operators-boxes", {
+    x: all.map((o) => o.x), y: all.map((o) => o.y), width: all.map(() => 3.3),
+    fill: all.map((o) => pale[o.unit]), text: all.map(() => text),
+    line: all.map((o, at) => (numbers[at] === picked ? text : o.path > 0 ? path : unit[o.unit])),
+    label: all.map(words), name: all.map((o) => o.name), unit: all.map((o) => o.unit),
+    times: numbers.map((i) => `${timesOf[i] ?? 1}×`), cycles: all.map((o) => `${grouped(o.cycles)} on the busiest instance`),
+    path: all.map((o) => (o.path ? `${grouped(o.path)} cycles of all` : "not on it")),
+  });
+  plot.fill("cycles-bars", {
+    x: all.map((o) => o.x - 1.55 + 1.55 * o.cycles / most), y: all.map((o) => o.y - 0.38),
+    width: all.map((o) => 3.1 * o.cycles / most), height: all.map(() => 0.2), fill: all.map((o) => unit[o.unit]),
+  });
+}
+
+/* From afar: one box for all operators that stand beside each other. */
+function drawRows(plot, numbers) {
+  const rows = new Map();
+  for (const i of numbers) {
+    const o = DATA.operators[i], key = `${o.run} ${o.segment} ${o.y}`, row = rows.get(key);
+    if (!row) rows.set(key, {y: o.y, left: o.x, right: o.x, count: 1, cycles: o.cycles, path: o.path});
+    else {
+      Object.assign(row, {left: Math.min(row.left, o.x), right: Math.max(row.right, o.x), count: row.count + 1});
+      row.cycles += o.cycles;
+      row.path += o.path;
+    }
+  }
+  const all = [...rows.values()], [track, faint, path] = ["track", "faint", "path"].map(colour);
+  plot.fill("operators-boxes", {
+    x: all.map((r) => (r.left + r.right) / 2), y: all.map((r) => r.y), width: all.map((r) => r.right - r.left + 3.3),
+    fill: all.map(() => track), text: all.map(() => track), line: all.map((r) => (r.path ? path : faint)),
+    label: all.map(() => ""), name: all.map((r) => `${grouped(r.count)} operators; zoom in to see each`), unit: all.map(() => ""),
+    times: all.map(() => ""), cycles: all.map((r) => `${grouped(r.cycles)} together`), path: all.map((r) => `${grouped(r.path)} cycles`),
+  });
+  plot.fill("cycles-bars", {x: [], y: [], width: [], height: [], fill: []});
+}
+
+function drawWires(plot, shown) {
+  const wires = DATA.links.filter(([a, b]) => shown.has(a) || shown.has(b)), all = DATA.operators;
+  const [line, link, faint] = ["line", "link", "faint"].map(colour);
   plot.fill("wires-lines", {
     x0: wires.map(([a]) => all[a].x + 1.65), y0: wires.map(([a]) => all[a].y),
     x1: wires.map(([, b]) => all[b].x - 1.65), y1: wires.map(([, b]) => all[b].y),
     dash: wires.map(([,,, sent]) => (sent ? "dashed" : "solid")),
     /* What goes back to another line, or to another box, is there but faint. */
-    color: wires.map(([a, b,, sent]) => (all[a].segment !== all[b].segment || all[b].x < all[a].x ? colour("line") : colour(sent ? "link" : "faint"))),
+    color: wires.map(([a, b,, sent]) => (all[a].segment !== all[b].segment || all[b].x < all[a].x ? line : sent ? link : faint)),
     ends: wires.map(([,, tensor, sent]) => (sent ? `${tensor}, sent between chips` : tensor)),
     bytes: wires.map(([,,, sent, nbytes]) => (sent ? `${bytes(nbytes)} in all` : "in place")),
     cycles: wires.map(([,,, sent,, cycles]) => (sent ? grouped(cycles) : "-")),
@@ -171,6 +216,6 @@ function labelOperators() {
   plot.renderer("operators-labels").glyph.setv({text_font_size: `${Math.min(15, size * 0.52).toFixed(1)}px`});
   plot.renderer("titles-labels").visible = size >= 4;
   plot.renderer("titles-labels").glyph.setv({text_font_size: `${Math.min(15, Math.max(9, size * 0.75)).toFixed(1)}px`});
-  plot.renderer("wires-lines").visible = size >= 3 || DATA.links.length <= MOST_WIRES_IN_VIEW;
+  viewOperators();
   plot.renderer("cycles-bars").visible = size >= 2;
 }

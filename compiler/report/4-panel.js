@@ -156,7 +156,7 @@ function listen() {
   for (const button of document.querySelectorAll("[data-time]")) button.addEventListener("click", () => setSpan(button.dataset.time));
   for (const button of document.querySelectorAll("#stages button")) button.addEventListener("click", () => pickStage(Number(button.dataset.stage)));
   plots.system.onTap("chips-circles", (i) => { const stage = DATA.system.chips.stage[i]; if (stage >= 0) pickStage(stage); });
-  plots.operators.onTap("operators-boxes", (i) => pick(i, false));
+  plots.operators.onTap("operators-boxes", (i) => { if (i in plots.operators.shown) pick(plots.operators.shown[i], false); });
   plots.timeline.onTap("bars-boxes", (i) => { const operator = plots.timeline.origin[i]; if (operator >= 0) pick(operator, true); });
   plots.system.onMove(labelChips);
   plots.operators.onMove(labelOperators);
