@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chiplan.ir import ExitCode
+from chiplan.ir import ExitCode, Plan
 
 from .cli_options import OUTPUT, PLAN, with_json
 from .cli_output import (
     STANDARD_OUTPUT,
     check_not_input,
+    check_writable,
     file_sha256,
     page,
     print_json,
@@ -47,6 +48,12 @@ Examples:
 @click.option("--stage", "stages", type=PLACE, multiple=True, metavar="N", help="Trace this stage's chips.")
 @click.option("--csv", "tables", type=OUTPUT, metavar="DIR", help="Write tables, one CSV file each.")
 @click.option("--model-explorer", "explorer", type=OUTPUT, help="Write the graph for Model Explorer.")
+@click.option("--html", type=OUTPUT, help="Write the report: one file that opens in any browser, offline.")
+@click.option(
+    "--frontier",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --html: what `compile --pareto --json` or `scale --json` printed, to show as well.",
+)
 @click.option("--sharding", is_flag=True, help="What every operator splits, and the next best choice.")
 @with_json
 @collection_paused()
@@ -60,6 +67,8 @@ def show_verb(
     stages: tuple[int, ...],
     tables: Path | None,
     explorer: Path | None,
+    html: Path | None,
+    frontier: Path | None,
     sharding: bool,
     as_json: bool,
 ) -> ExitCode:
@@ -70,13 +79,15 @@ def show_verb(
     from .drawing import partition_dot
     from .drawing_svg import partition_svg
 
-    printed = [dot, svg].count(STANDARD_OUTPUT)
+    printed = [dot, svg, html].count(STANDARD_OUTPUT)
     if printed + as_json > 1:
-        raise click.UsageError("--dot -, --svg - and --json each need standard output; keep one")
+        raise click.UsageError("--dot -, --svg -, --html - and --json each need standard output; keep one")
     if trace is None and (chips or stages or micro_batches > 1):
         raise click.UsageError(
             "--chip, --stage and --micro-batches say what --trace writes; add --trace FILE"
         )
+    if frontier is not None and html is None:
+        raise click.UsageError("--frontier is shown in the report; give --html as well")
     plan = plan_of(plan_path)
     for path, draw in ((dot, partition_dot), (svg, partition_svg)):
         if path is not None:
@@ -90,6 +101,8 @@ def show_verb(
     if explorer is not None:
         check_not_input(explorer, plan_path)
         _write_explorer(plan, explorer)
+    if html is not None:
+        _write_report(plan, plan_path, html, frontier)
     if as_json:
         print_json(plan_document(plan, file_sha256(plan_path)))
     elif sharding and not printed:
@@ -122,3 +135,15 @@ def _write_explorer(plan: "Plan", path: Path) -> None:
     write_text(path, explorer_graph(plan))
     if path != STANDARD_OUTPUT:
         write_text(path.with_suffix(f".cycles{path.suffix}"), explorer_cycles(plan))
+
+
+def _write_report(plan: "Plan", plan_path: Path, html: Path, frontier: Path | None) -> None:
+    """Writes the report of a plan; Bokeh and Jinja are imported for nothing else."""
+    from .report_frontier import read_frontier
+    from .report_page import report_html
+
+    check_not_input(html, plan_path)
+    if html != STANDARD_OUTPUT:
+        check_writable(html)
+    points = read_frontier(frontier, plan) if frontier is not None else ()
+    write_text(html, report_html(plan, file_sha256(plan_path), points))

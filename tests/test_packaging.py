@@ -37,12 +37,13 @@ def test_every_layer_has_a_stub_for_type_checkers(repository: Path) -> None:
     assert stubs == {layer: f"from {layer} import *\n" for layer in LAYERS}
 
 
-def test_every_file_that_ships_is_package_data(repository: Path, project: dict[str, Any]) -> None:
-    patterns = project["tool"]["setuptools"]["package-data"]["chiplan.models"]
-    declared = {path for pattern in patterns for path in (repository / "models").glob(pattern)}
+@pytest.mark.parametrize("layer", ["compiler", "models"])
+def test_every_file_that_ships_is_package_data(repository: Path, project: dict[str, Any], layer: str) -> None:
+    patterns = project["tool"]["setuptools"]["package-data"][f"chiplan.{layer}"]
+    declared = {path for pattern in patterns for path in (repository / layer).glob(pattern)}
     present = {
         path
-        for path in (repository / "models").rglob("*")
+        for path in (repository / layer).rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
     assert present == declared
