@@ -45,11 +45,11 @@ def print_headline(console: Console, plan: Plan, *, is_known: bool = True) -> No
     known = f"{grouped(passed.latency)} cycles, {duration(passed.latency, clock)}"
     console.print(f"latency   {known if is_known else 'unknown'}")
     console.print(f"interval  {grouped(passed.interval)} cycles, {duration(passed.interval, clock)}")
-    for line in _outside_lines(plan, passed):
+    for line in outside_lines(plan, passed):
         console.print(line)
 
 
-def _outside_lines(plan: Plan, passed: Elapsed) -> Iterator[str]:
+def outside_lines(plan: Plan, passed: Elapsed) -> Iterator[str]:
     """What of the figures passes outside the chips' programs, and what is not in them."""
     if passed.deskew_interval:
         yield (

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from chiplan.ir import BadInput, Plan, Problem
+from chiplan.ir import BadInput, Plan, Problem, plan_elapsed
 
 from .quantities import rate
 from .report_source import shown_name
@@ -42,7 +42,8 @@ def _refusal(path: Path, why: str) -> BadInput:
 
 def _points(document: Mapping[str, Any], plan: Plan) -> Iterator[dict[str, Any]]:
     used = sum(len(stage.chips) for stage in plan.stages)
-    mine = used, int(plan.latency), int(plan.interval)
+    passed = plan_elapsed(plan)
+    mine = used, passed.latency, passed.interval
     for point in document["frontier" if "frontier" in document else "points"]:
         chips = point["chips"] if "frontier" in document else point["chips_used"]
         if chips is None:

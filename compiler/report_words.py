@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from chiplan.ir import Plan, Unit
+from chiplan.ir import Plan, Unit, plan_elapsed
 from chiplan.runtime_sim import Report, figures
 
-from .cli_summary import ordered_bounds
+from .cli_summary import ordered_bounds, outside_lines
 from .critical_path import time_by_cause
 from .plan_folding import fold_edges
 from .plan_summary import (
@@ -65,6 +65,7 @@ def page_words(source: Source, verdict: Report, sha256: str) -> dict[str, Any]:
         "sentences": list(_sentences(source, used)),
         "checked": _checked(plan),
         "causes": _causes(source),
+        "path": _path_words(plan),
         "slow_nodes": list(_slow_nodes(source)),
         "stages": (stages := list(_stages(source))),
         "stage_rows": [[row[name] for name in _STAGE_COLUMNS] for row in stages],
@@ -95,9 +96,9 @@ def _setting(plan: Plan) -> str:
 
 def _cards(plan: Plan, measured: dict[str, Any], used: int) -> Iterator[tuple[str, str, str]]:
     """(what, its figure, what is beside it)."""
-    clock = plan.target.chip.clock_hz
-    yield "latency", duration(plan.latency, clock), f"{grouped(plan.latency)} cycles"
-    yield "interval", duration(plan.interval, clock), f"{grouped(plan.interval)} cycles a micro-batch"
+    clock, passed = plan.target.chip.clock_hz, plan_elapsed(plan)
+    yield "latency", duration(passed.latency, clock), f"{grouped(passed.latency)} cycles"
+    yield "interval", duration(passed.interval, clock), f"{grouped(passed.interval)} cycles a micro-batch"
     if plan.graph.states:
         context = context_of(plan)
         beside = f", context {grouped(context)}" if context is not None else ""
@@ -119,7 +120,8 @@ def _cards(plan: Plan, measured: dict[str, Any], used: int) -> Iterator[tuple[st
 def _sentences(source: Source, used: int) -> Iterator[str]:
     """What binds, in words."""
     plan = source.plan
-    achieved = {"interval": int(plan.interval), "latency": int(plan.latency), "chips": used}
+    passed = plan_elapsed(plan)
+    achieved = {"interval": passed.interval, "latency": passed.latency, "chips": used}
     spent = time_by_cause(source.path)
     total = sum(spent.values())
     if total:
@@ -161,11 +163,17 @@ def _busiest(source: Source) -> str:
 
 def _checked(plan: Plan) -> str:
     tiles = sum(len(stage.program.tiles.start) for stage in plan.stages)
+    *_, host = outside_lines(plan, plan_elapsed(plan))
     return (
         f"The simulator found no fault in {counted(tiles, 'tile')} and "
-        f"{counted(len(plan.transfers.start), 'transfer')}. "
-        "All figures are simulated and exclude transfers from and to the host."
+        f"{counted(len(plan.transfers.start), 'transfer')}. {host}"
     )
+
+
+def _path_words(plan: Plan) -> str:
+    """How long the critical path is, and what of the latency is not on it."""
+    *outside, _ = outside_lines(plan, plan_elapsed(plan))
+    return "; ".join((f"{grouped(plan.latency)} cycles", *(f"besides, {line}" for line in outside)))
 
 
 def _causes(source: Source) -> list[dict[str, Any]]:
@@ -248,7 +256,8 @@ def _links(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 
 def _bounds(plan: Plan, used: int) -> Iterator[tuple[str, ...]]:
-    achieved = {"interval": int(plan.interval), "latency": int(plan.latency), "chips": used}
+    passed = plan_elapsed(plan)
+    achieved = {"interval": passed.interval, "latency": passed.latency, "chips": used}
     for bound, is_first in ordered_bounds(plan.bounds):
         reached = achieved.get(bound.quantity)
         yield (

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from chiplan.ir import BadInput, Plan, Problem, Stage, Unit, unit_instances
+from chiplan.ir import BadInput, Plan, Problem, Stage, Unit, plan_elapsed, unit_instances
 from chiplan.runtime_sim import user_rhythm
 
 from .column_text import column_lines, text_column
@@ -58,12 +58,15 @@ def trace_chunks(plan: Plan, choice: TraceChoice) -> Iterator[str]:
 
 
 def _opening(plan: Plan, choice: TraceChoice) -> str:
+    passed = plan_elapsed(plan)
     facts = {
         "model": plan.graph.name,
         "target": plan.target.name,
         "clock_hz": int(plan.target.chip.clock_hz),
-        "latency_cycles": int(plan.latency),
-        "interval_cycles": int(plan.interval),
+        "latency_cycles": passed.latency,
+        "interval_cycles": passed.interval,
+        "program_latency_cycles": int(plan.latency),
+        "program_interval_cycles": int(plan.interval),
         "micro_batches": choice.micro_batches,
         "figures": "simulated",
     }
