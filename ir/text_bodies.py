@@ -155,7 +155,7 @@ class _Reader:
         if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
             return name, tuple(value)
         if not isinstance(value, int | float | str):
-            self._line.refuse("a number, a text, or numbers in brackets as attribute", str(value))
+            raise self._line.refusal("a number, a text, or numbers in brackets as attribute", str(value))
         return name, value
 
     def _argument(self) -> tuple[bool, int]:
@@ -169,7 +169,7 @@ class _Reader:
         tensor, view = self._line.tensor(), read_view(self._line)
         indices = self._line.bracketed(lambda: self._names.read_index(self._line))
         if any(offset for _, offset in indices):
-            self._line.refuse("indices without offset; a view says where an operand begins", tensor)
+            raise self._line.refusal("indices without offset; a view says where an operand begins", tensor)
         self.operands.append(Operand(tensor, view, tuple(factor for factor, _ in indices)))
         return False, len(self.operands) - 1
 

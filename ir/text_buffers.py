@@ -22,7 +22,10 @@ FOR_EVER = (0, -1)
 
 
 def buffer_lines(
-    buffers: BufferColumns, names: Sequence[str], tensors: Mapping[str, Tensor], rows: np.ndarray | None = None
+    buffers: BufferColumns,
+    names: Sequence[str],
+    tensors: Mapping[str, Tensor],
+    rows: np.ndarray | None = None,
 ) -> Iterator[str]:
     """A line for every buffer, or for those of some rows."""
     columns = {name: getattr(buffers, name) for name, _ in BUFFERS}
@@ -56,7 +59,7 @@ class BufferReader:
         """One line, the cursor behind its first word."""
         name = line.tensor()
         if name not in self._numbers:
-            line.refuse("a tensor of the graph", f"%{name}")
+            raise line.refusal("a tensor of the graph", f"%{name}")
         chip, address = _number(line, "chip"), _number(line, "at")
         nbytes = line.integer() if line.accept("bytes") else int(self._tensors[name].nbytes)
         copies = line.integer() if line.accept("copies") else 1

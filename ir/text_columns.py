@@ -24,7 +24,7 @@ def read_raw(line: Line, layout: Layout, into: dict[str, np.ndarray]) -> None:
     """Reads a column of a table, the cursor behind the table's name."""
     name = line.word("the name of a column")
     if name not in dict(layout) or name in into:
-        line.refuse(f"one of the columns {', '.join(name for name, _ in layout)}, once each", name)
+        raise line.refusal(f"one of the columns {', '.join(name for name, _ in layout)}, once each", name)
     into[name] = read_column(line)
     line.end()
 

@@ -1,8 +1,8 @@
 """Factors of an operator in the text form, and what refers to them.
 
-    factor = name "=" extent [ "sum" | "max" | "min" ] [ "whole" ] [ "gathered" ]
-    ref    = word | "#" number                 by number where the name is no plain word or not the only one
-    index  = "." | ref | offset [ "+" ref ]    of a dimension; "." is index 0 of a dimension of extent 1
+factor = name "=" extent [ "sum" | "max" | "min" ] [ "whole" ] [ "gathered" ]
+ref    = word | "#" number                 by number where the name is no plain word or not the only one
+index  = "." | ref | offset [ "+" ref ]    of a dimension; "." is index 0 of a dimension of extent 1
 """
 
 import re
@@ -48,7 +48,9 @@ class FactorNames:
             return line.integer()
         name = line.peek().text
         if line.peek().kind != "word" or name not in self._numbers:
-            line.refuse(f"a factor of the operator ({', '.join(self._words.values()) or 'it has none'})")
+            raise line.refusal(
+                f"a factor of the operator ({', '.join(self._words.values()) or 'it has none'})"
+            )
         return self._numbers[line.word("a factor")]
 
     def read_index(self, line: Line) -> Index:

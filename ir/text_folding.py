@@ -24,7 +24,7 @@ from .text_templates import (
     line_text,
     merged,
     read_template,
-    split_line,
+    split_lines,
     template_value,
 )
 
@@ -50,7 +50,7 @@ Folded: TypeAlias = "list[Line | _Block]"
 def fold_lines(lines: Sequence[str], numbers: bool) -> list[str]:
     """`lines` with their repetitions folded. `numbers`: whether numbers that stand alone may differ between
     repetitions, as cycles do, or not, as extents."""
-    folded = _text(_fold([split_line(line) for line in lines], numbers, 0))
+    folded = _text(_fold(split_lines(lines), numbers, 0))
     if len(folded) < len(lines) and unfolded(folded) == list(lines):
         return folded
     return list(lines)
@@ -84,21 +84,32 @@ class _Repeat:
 
 
 def _best_repeat(lines: list[Line], numbers: bool, letter: str) -> _Repeat | None:
-    """The first of the largest repetitions that is shorter in writing as well."""
+    """The first of the largest repetitions that reads well."""
     for first, times, period in _candidates(_forms(lines, numbers))[:_TRIES]:
-        best = min(
-            (
-                _repeat(lines, first + before * period, times - before - behind, period, letter)
-                for before in (0, 1)
-                for behind in (0, 1)
-                if (times - before - behind - 1) * period >= LEAST_SAVED
-            ),
-            key=lambda repeat: _cost(lines, repeat, first, times * period),
-            default=None,
-        )
-        if best is not None and 3 * _length(best.body) < 2 * _length(_covered(lines, best)):
+        best = _trimmed(lines, _repeat(lines, first, times, period, letter), letter)
+        if _reads_well(lines, best):
             return best
     return None
+
+
+def _trimmed(lines: list[Line], whole: _Repeat, letter: str) -> _Repeat:
+    """`whole`, or without its first turn, its last, or both, where that makes the text shorter: the first
+    layer often has other names than those that count on from it."""
+    if not any(line.listed for line in whole.body):
+        return whole
+    period = len(whole.body)
+    candidates = [whole]
+    for before, behind in ((1, 0), (0, 1), (1, 1)):
+        times = whole.times - before - behind
+        if (times - 1) * period >= LEAST_SAVED:
+            candidates.append(_repeat(lines, whole.first + before * period, times, period, letter))
+    return min(candidates, key=lambda repeat: _length(repeat.body) - _length(_covered(lines, repeat)))
+
+
+def _reads_well(lines: list[Line], repeat: _Repeat) -> bool:
+    """A third shorter, and no mere list of what differs."""
+    length, listed = _length(repeat.body), sum(line.listed for line in repeat.body)
+    return 3 * length < 2 * _length(_covered(lines, repeat)) and 2 * listed < length
 
 
 def _repeat(lines: list[Line], first: int, times: int, period: int, letter: str) -> _Repeat:
@@ -106,24 +117,18 @@ def _repeat(lines: list[Line], first: int, times: int, period: int, letter: str)
     return _Repeat(first, times, [merged(lines[n:last:period], letter) for n in range(first, first + period)])
 
 
-def _cost(lines: list[Line], repeat: _Repeat, first: int, count: int) -> int:
-    """Characters of the repetition, and of what it leaves out of lines [first, first + count)."""
-    left = _length(lines[first : first + count]) - _length(_covered(lines, repeat))
-    return _length(repeat.body) + left
-
-
 def _covered(lines: list[Line], repeat: _Repeat) -> list[Line]:
     return lines[repeat.first : repeat.first + repeat.times * len(repeat.body)]
 
 
 def _length(lines: Sequence[Line]) -> int:
-    return sum(len(line_text(line)) for line in lines)
+    return sum(line.length for line in lines)
 
 
 def _forms(lines: list[Line], numbers: bool) -> np.ndarray:
     """int64[lines]: equal for lines that may be one line with holes."""
     known: dict[Hashable, int] = {}
-    forms = (tuple([_atom_form(atom, numbers) for atom in line]) for line in lines)
+    forms = (tuple([_atom_form(atom, numbers) for atom in line.atoms]) for line in lines)
     return np.array([known.setdefault(form, len(known)) for form in forms], dtype=np.int64)
 
 
@@ -167,46 +172,54 @@ def _text(folded: Folded) -> list[str]:
 def unfold(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Every line with its repetitions written out, stripped, and the number (from 1) of the line that it
     came from. Raises BadInput (`text_broken`)."""
-    count = 0
-    for number, text in _unfold(lines, 0, len(lines), {}):
-        count += 1
+    for count, (number, text) in enumerate(_Unfolding(lines).lines(0, len(lines), {}), 1):
         if count > MOST_LINES:
             raise _broken(number, f"at most {MOST_LINES} lines once unfolded", "more")
         yield number, text
 
 
-def _unfold(
-    lines: Sequence[str], first: int, last: int, at: Mapping[str, int]
-) -> Iterator[tuple[int, str]]:
-    number = first
-    while number < last:
-        text = lines[number].strip()
-        if text.startswith("repeat "):
-            letter, times = _head(text, number + 1)
-            end = _closing(lines, number, last)
-            for index in range(times):
-                yield from _unfold(lines, number + 1, end, {**at, letter: index})
-            number = end + 1
-            continue
-        yield number + 1, _filled(text, number + 1, at)
-        number += 1
+class _Unfolding:
+    """Lines with each template read once."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = [line.strip() for line in lines]
+        self._templates: dict[int, Template] = {}
+
+    def lines(self, first: int, last: int, at: Mapping[str, int]) -> Iterator[tuple[int, str]]:
+        """Lines [first, last) for one index of every loop around them."""
+        number = first
+        while number < last:
+            text = self._lines[number]
+            if text.startswith("repeat "):
+                letter, times = _head(text, number + 1)
+                end = _closing(self._lines, number, last)
+                for index in range(times):
+                    yield from self.lines(number + 1, end, {**at, letter: index})
+                number = end
+            else:
+                yield number + 1, self._filled(number, at) if "{" in text or "}" in text else text
+            number += 1
+
+    def _filled(self, number: int, at: Mapping[str, int]) -> str:
+        text = self._lines[number]
+        if number not in self._templates:
+            self._templates[number] = read_template(text, lambda found: _no_hole(number + 1, found))
+        try:
+            return template_value(self._templates[number], at)
+        except (KeyError, IndexError):
+            expected = "holes of the loops around the line, with a choice for each turn"
+            raise _broken(number + 1, expected, text) from None
 
 
-def _filled(text: str, number: int, at: Mapping[str, int]) -> str:
-    if "{" not in text and "}" not in text:
-        return text
-    template = read_template(text, lambda found: _broken(number, "a hole such as {7+35i} or {i:a|b}", found))
-    try:
-        return template_value(template, at)
-    except (KeyError, IndexError):
-        raise _broken(number, "holes of the loops around the line, with a choice for each turn", text) from None
+def _no_hole(number: int, found: str) -> BadInput:
+    return _broken(number, "a hole such as {7+35i} or {i:a|b}", found)
 
 
 def _head(text: str, number: int) -> tuple[str, int]:
     parts = text.split()
-    if len(parts) == 4 and parts[3] == "{" and parts[1] in _LETTERS and parts[2].isdecimal():
-        if int(parts[2][:12]) <= MOST_LINES:
-            return parts[1], int(parts[2])
+    whole = len(parts) == 4 and parts[3] == "{" and parts[1] in _LETTERS and parts[2].isdecimal()
+    if whole and int(parts[2][:12]) <= MOST_LINES:
+        return parts[1], int(parts[2])
     raise _broken(number, f"repeat i TIMES {{, with one of {_LETTERS} and at most {MOST_LINES} times", text)
 
 
@@ -214,7 +227,7 @@ def _closing(lines: Sequence[str], first: int, last: int) -> int:
     """The line with the } of the repeat in line `first`."""
     open_blocks = 0
     for number in range(first, last):
-        text = lines[number].strip()
+        text = lines[number]
         open_blocks += text.startswith("repeat ") - (text == "}")
         if not open_blocks:
             return number

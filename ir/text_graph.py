@@ -36,7 +36,7 @@ def read_graph(text: str) -> Graph:
     reader = GraphReader()
     for line in lines_of(text):
         if not reader.accept(line):
-            line.refuse("a line of a graph")
+            raise line.refusal("a line of a graph")
     return reader.graph()
 
 
@@ -194,14 +194,14 @@ class GraphReader:
 
     def _declare(self, line: Line, tensor: Tensor, elsewhere: bool) -> None:
         if tensor.name in self._tensors:
-            line.refuse("a tensor that is not yet declared", tensor.name)
+            raise line.refusal("a tensor that is not yet declared", tensor.name)
         self._tensors[tensor.name] = tensor
         if elsewhere:
             self._awaited.add(tensor.name)
 
     def _read_head(self, line: Line) -> None:
         if self.name is not None:
-            line.refuse("one graph")
+            raise line.refusal("one graph")
         self.name = line.string()
         self._inputs = line.items(line.tensor) if line.accept("reads") else ()
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, TypeVar
 
 from .errors import BadInput, Problem
 from .text_names import PLAIN, QUOTED, read_name
@@ -44,16 +44,16 @@ class Line:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
-                self.refuse("a name, a number or a mark", text[position : position + 20])
+                raise self.refusal("a name, a number or a mark", text[position : position + 20])
             assert match.lastgroup is not None
             tokens.append(Token(match.lastgroup, match.group(match.lastgroup)))
             position = match.end()
         return [*tokens, Token("end", "the end of the line")]
 
-    def refuse(self, expected: str, found: str | None = None) -> NoReturn:
-        """Raises BadInput (`text_broken`)."""
+    def refusal(self, expected: str, found: str | None = None) -> BadInput:
+        """What to raise (`text_broken`) where something else came: the next token, or `found`."""
         found = self._tokens[self._next].text if found is None else found
-        raise broken(f"line {self.number}: expected {expected}, found {shown(found)}")
+        return broken(f"line {self.number}: expected {expected}, found {shown(found)}")
 
     def peek(self, ahead: int = 0) -> Token:
         return self._tokens[min(self._next + ahead, len(self._tokens) - 1)]
@@ -80,7 +80,7 @@ class Line:
     def take(self, kind: str, expected: str) -> str:
         """The text of the next token, which must be of `kind`."""
         if self._tokens[self._next].kind != kind:
-            self.refuse(expected)
+            raise self.refusal(expected)
         self._next += 1
         return self._tokens[self._next - 1].text
 
@@ -94,11 +94,11 @@ class Line:
 
     def expect(self, text: str) -> None:
         if not self.accept(text):
-            self.refuse(repr(text))
+            raise self.refusal(repr(text))
 
     def end(self) -> None:
         if self.peek().kind != "end":
-            self.refuse("the end of the line")
+            raise self.refusal("the end of the line")
 
     def word(self, expected: str) -> str:
         return self.take("word", expected)
@@ -106,7 +106,7 @@ class Line:
     def integer(self) -> int:
         number = int(self.take("whole", "a whole number")[:25])
         if not -_LARGEST <= number < _LARGEST:
-            self.refuse("a number of 64 bits", str(number))
+            raise self.refusal("a number of 64 bits", str(number))
         return number
 
     def tensor(self) -> str:
@@ -124,7 +124,7 @@ class Line:
             return read_name(text)
         except ValueError:
             self._next -= 1
-            self.refuse(f"{expected} with the escapes of JSON")
+            raise self.refusal(f"{expected} with the escapes of JSON") from None
 
     def items(self, read: Callable[[], Item]) -> tuple[Item, ...]:
         """One or more things, separated by commas."""
@@ -151,7 +151,7 @@ class Line:
         parts = [] if text == "-" else text.split(".")
         if not all(part.lstrip("-").isdecimal() and len(part) < 10 for part in parts):
             self._next -= 1
-            self.refuse("mesh axes such as @0 or @0.1")
+            raise self.refusal("mesh axes such as @0 or @0.1")
         return tuple(map(int, parts))
 
 

@@ -65,7 +65,7 @@ def read_operator(line: Line) -> Operator:
     results = () if line.peek().text == "=" else line.items(lambda: _read_result(line, names))
     line.expect("=")
     if line.peek().text not in _UNITS:
-        line.refuse(f"one of the units {', '.join(_UNITS)}")
+        raise line.refusal(f"one of the units {', '.join(_UNITS)}")
     unit, usual = _UNITS[line.word("a unit")], read_dtype(line)
     has_body = line.peek().text not in ("for", "split") and line.peek().kind != "at"
     operands, body = read_body(line, names, usual) if has_body else ([], ())

@@ -24,7 +24,7 @@ from .text_folding import fold_lines
 from .text_graph import constant_lines, graph_lines
 from .text_names import quoted
 from .text_stages import OperatorNames, stage_lines
-from .text_transfers import transfer_lines, wiring_of
+from .text_transfers import Wiring, transfer_lines
 from .text_values import fields_text, value_text
 
 _HINTS = get_type_hints(Plan)
@@ -73,7 +73,7 @@ def stages_lines(graph: Graph, stages: Iterable[tuple[int, Stage]]) -> list[str]
 def sent_lines(plan: Plan, rows: np.ndarray | None = None) -> list[str]:
     """Transfers, all or those of some rows."""
     dtypes = [plan.graph.tensors[name].dtype for name in plan.tensor_names]
-    return fold_lines(list(transfer_lines(plan, wiring_of(plan.target, dtypes), rows)), numbers=True)
+    return fold_lines(list(transfer_lines(plan, Wiring(plan.target, dtypes), rows)), numbers=True)
 
 
 def held_lines(plan: Plan, rows: np.ndarray | None = None) -> list[str]:
@@ -85,9 +85,8 @@ def held_lines(plan: Plan, rows: np.ndarray | None = None) -> list[str]:
 
 def record_lines(plan: Plan) -> list[str]:
     """What was asked, assumed and proved, an entry a line."""
-    lines = [
-        f"{name} {value_text(CODECS[name].encode(entry))}" for name in RECORDS for entry in getattr(plan, name)
-    ]
+    entries = [(name, CODECS[name].encode(entry)) for name in RECORDS for entry in getattr(plan, name)]
+    lines = [f"{name} {value_text(entry)}" for name, entry in entries]
     return fold_lines(lines, numbers=True)
 
 

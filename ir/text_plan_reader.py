@@ -18,7 +18,7 @@ from .text_graph import GraphReader, lines_of
 from .text_lexer import Line, broken
 from .text_plan import CODECS, FIGURES, RECORDS, TARGET
 from .text_stages import OperatorNames, StageReader, read_stage
-from .text_transfers import TransferReader, wiring_of
+from .text_transfers import TransferReader, Wiring
 from .text_values import for_codec, read_fields, read_value
 from .types import ChipId
 
@@ -83,7 +83,7 @@ class _PlanReader:
             line.word("what the line is")
             self._readers[first.text](line)
         elif not self.graph.accept(line):
-            line.refuse("a line of a plan")
+            raise line.refusal("a line of a plan")
 
     def _operator_names(self) -> OperatorNames:
         if self._names is None:
@@ -97,7 +97,7 @@ class _PlanReader:
         elif table in _TABLES:
             read_raw(line, _TABLES[table], self._columns[table])
         else:
-            line.refuse(f"one of the tables tiles, {', '.join(_TABLES)}", table)
+            raise line.refusal(f"one of the tables tiles, {', '.join(_TABLES)}", table)
 
     def stages(self) -> tuple[Stage, ...]:
         return tuple(stage.stage() for stage in self._stages)
@@ -143,7 +143,7 @@ class _PlanReader:
         if raw["transfers"] or raw["hops"]:
             transfers = TransferColumns(**complete("transfers", TRANSFERS, raw["transfers"]))
             return transfers, HopColumns(**complete("hops", HOPS, raw["hops"]))
-        reader = TransferReader(numbers, wiring_of(target, [graph.tensors[name].dtype for name in numbers]))
+        reader = TransferReader(numbers, Wiring(target, [graph.tensors[name].dtype for name in numbers]))
         for line in self._sent:
             reader.read(line)
         return reader.columns()
@@ -161,7 +161,7 @@ class _PlanReader:
         ends = zip(*(links[name].tolist() for name, _ in LINKS), strict=True)
         topology = replace(
             target.topology,
-            links=tuple(Link(ChipId(source), ChipId(destination), port) for source, destination, port in ends),
+            links=tuple(Link(ChipId(source), ChipId(end), port) for source, end, port in ends),
             node_of=tuple(chips["node"].tolist()),
             rack_of=tuple(chips["rack"].tolist()),
         )

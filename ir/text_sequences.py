@@ -28,20 +28,22 @@ def column_text(column: np.ndarray) -> str:
     values = column.astype(np.int64)
     if (values == values[0]).all():
         return _run_text(int(values[0]), ((0, len(values)),))
-    firsts, kinds, shapes = values, np.zeros(len(values), dtype=np.int64), [()]
+    firsts, kinds = values, np.zeros(len(values), dtype=np.int64)
+    shapes: list[Loops] = [()]
     for _ in range(_LEVELS):
         merged = _merge(firsts, kinds)
         if len(merged[0]) == len(firsts):
             break
         starts, steps, counts = merged
-        keys, inverse = np.unique(
-            np.stack([kinds[starts], steps, counts]), axis=1, return_inverse=True
-        )
+        keys, inverse = np.unique(np.stack([kinds[starts], steps, counts]), axis=1, return_inverse=True)
         shapes = [
-            (*shapes[kind], (step, count)) if count > 1 else shapes[kind] for kind, step, count in keys.T.tolist()
+            (*shapes[kind], (step, count)) if count > 1 else shapes[kind]
+            for kind, step, count in keys.T.tolist()
         ]
         firsts, kinds = firsts[starts], inverse.reshape(-1)
-    return ", ".join(_item_text(first, shapes[kind]) for first, kind in zip(firsts.tolist(), kinds.tolist(), strict=True))
+    return ", ".join(
+        _item_text(first, shapes[kind]) for first, kind in zip(firsts.tolist(), kinds.tolist(), strict=True)
+    )
 
 
 def _merge(firsts: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -97,7 +99,7 @@ def read_column(line: Line) -> np.ndarray:
         return np.zeros(0, dtype=np.int64)
     runs: Sequence[np.ndarray] = line.items(lambda: _read_run(line))
     if sum(map(len, runs)) > MOST_ROWS:
-        line.refuse(f"a column of at most {MOST_ROWS} rows")
+        raise line.refusal(f"a column of at most {MOST_ROWS} rows")
     return np.concatenate(runs)
 
 
@@ -112,7 +114,7 @@ def _read_run(line: Line) -> np.ndarray:
     first = int(head.group())
     least, most = first + sum(s for s in spans if s < 0), first + sum(s for s in spans if s > 0)
     if prod(count for _, count in loops) > MOST_ROWS or least < -(2**63) or most >= 2**63:
-        line.refuse(f"a run of at most {MOST_ROWS} numbers of 64 bits", text)
+        raise line.refusal(f"a run of at most {MOST_ROWS} numbers of 64 bits", text)
     column = np.array([first], dtype=np.int64)
     for step, count in loops:
         column = (column[None, :] + step * np.arange(count, dtype=np.int64)[:, None]).reshape(-1)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .graph import Graph, Operator, Unit
+from .graph import Operator, Unit
 from .plan import Stage, TileColumns, TileProgram
 from .plan_columns import TILES
 from .text_columns import as_dict, columns_text, complete, read_raw
@@ -55,7 +55,7 @@ class OperatorNames:
         if name in self._numbers:
             return self._numbers[name]
         if not _NUMBERED.fullmatch(name[:12]):
-            line.refuse("an operator of the graph", f"@{name}")
+            raise line.refusal("an operator of the graph", f"@{name}")
         return int(name[1:])
 
     def get(self, number: int) -> Operator | None:
@@ -147,7 +147,7 @@ def read_stage(line: Line, number: int, names: OperatorNames) -> StageReader:
     """The reader for stage `number`, its first line at the cursor."""
     line.expect("stage")
     if line.peek().text != str(number):
-        line.refuse(f"stage {number}; stages come in their order")
+        raise line.refusal(f"stage {number}; stages come in their order")
     line.integer()
     line.expect("chips")
     chips = tuple(map(ChipId, read_column(line).tolist()))
@@ -171,7 +171,7 @@ def _read_tiling(line: Line, operator: Operator | None) -> Tiling:
         sizes[factor] = line.integer()
     order = tuple(sizes)
     if sorted(order) != list(range(len(order))):
-        line.refuse("a block for every factor")
+        raise line.refusal("a block for every factor")
     return Tiling(tuple(sizes[factor] for factor in range(len(order))), order)
 
 
@@ -200,5 +200,5 @@ def _column(line: Line, word: str, count: int, usual: np.ndarray | None) -> np.n
         return np.zeros(0, dtype=np.int64)
     column = read_column(line)
     if len(column) != count:
-        line.refuse(f"{count} numbers behind {word}", str(len(column)))
+        raise line.refusal(f"{count} numbers behind {word}", str(len(column)))
     return column

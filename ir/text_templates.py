@@ -3,14 +3,14 @@
     hole   = "{" [ number ] { sign [ step ] letter } "}"        {7+35i}: 7, 42, 77, ... for i = 0, 1, 2, ...
            | "{" letter ":" template { "|" template } "}"       {i:%linear|%linear_7}: one for each i
 
-A line is a tuple of atoms; an atom is a name, a number or what stands between them, and is itself a tuple
+A line is made of atoms; an atom is a name, a number or what stands between them, and is itself a tuple
 of pieces: text, numbers that grow evenly, and choices. Names hold no { } or |, no line a { or }.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .text_names import PLAIN, QUOTED
 
@@ -53,7 +53,15 @@ class Choice:
 
 Piece: TypeAlias = str | Even | Choice
 Template: TypeAlias = tuple[Piece, ...]
-Line: TypeAlias = tuple[Template, ...]
+
+
+class Line(NamedTuple):
+    """A line in atoms. length: characters. listed: those of its choices."""
+
+    atoms: tuple[Template, ...]
+    length: int
+    listed: int
+
 
 _ATOM = re.compile(rf"[%@]?{QUOTED}|[%@]{PLAIN}|[A-Za-z_][\w.]*|-?\d[\w.+-]*")
 _NUMBER = re.compile(r"(?<!\d)(0|[1-9]\d{0,17})(?!\d)")
@@ -63,17 +71,26 @@ _OUTSIDE, _IN_OPTION = re.compile(r"[^{}]+"), re.compile(r"[^{}|]+")
 _CHOICE = re.compile(r"\{([a-z]):")
 
 
-def split_line(text: str) -> Line:
-    """The atoms of a line: names and numbers, and what stands between them."""
-    atoms, end = [], 0
+def split_lines(texts: Sequence[str]) -> list[Line]:
+    """The atoms of lines: names and numbers, and what stands between them."""
+    known: dict[str, Template] = {}
+    return [_split(text, known) for text in texts]
+
+
+def _split(text: str, known: dict[str, Template]) -> Line:
+    atoms: list[Template] = []
+    end = 0
     for match in _ATOM.finditer(text):
         if match.start() > end:
             atoms.append((text[end : match.start()],))
-        atoms.append(_pieces(match.group()))
+        word = match.group()
+        if word not in known:
+            known[word] = _pieces(word)
+        atoms.append(known[word])
         end = match.end()
     if end < len(text):
         atoms.append((text[end:],))
-    return tuple(atoms)
+    return Line(tuple(atoms), len(text), 0)
 
 
 def _pieces(atom: str) -> Template:
@@ -92,7 +109,7 @@ def template_text(template: Template) -> str:
 
 
 def line_text(line: Line) -> str:
-    return "".join(map(template_text, line))
+    return "".join(map(template_text, line.atoms))
 
 
 def template_value(template: Template, at: Mapping[str, int]) -> str:
@@ -101,15 +118,16 @@ def template_value(template: Template, at: Mapping[str, int]) -> str:
 
 
 def merged(lines: Sequence[Line], letter: str) -> Line:
-    """One line for all of `lines` (of equally many atoms), the index of the loop `letter` telling them apart."""
-    first = lines[0]
-    return tuple(
-        atom if all(line[n] == atom for line in lines) else _merged_atom([line[n] for line in lines], letter)
-        for n, atom in enumerate(first)
-    )
+    """One line for all of `lines`, of equally many atoms: the index of the loop `letter` tells them apart."""
+    columns = zip(*(line.atoms for line in lines), strict=True)
+    atoms = tuple([_merged_atom(column, letter) for column in columns])
+    listed = sum(len(piece.text()) for atom in atoms for piece in atom if isinstance(piece, Choice))
+    return Line(atoms, sum(len(template_text(atom)) for atom in atoms), listed)
 
 
 def _merged_atom(atoms: Sequence[Template], letter: str) -> Template:
+    if all(atom == atoms[0] for atom in atoms):
+        return atoms[0]
     pieces: list[Piece] = []
     if len({len(atom) for atom in atoms}) > 1:
         return (Choice(letter, tuple(atoms)),)

@@ -77,7 +77,7 @@ def _few_values(tensor: Tensor) -> str | None:
     return value_text(numbers if stored.shape else numbers[0])
 
 
-def _number(value: bool | int | float) -> int | float:
+def _number(value: bool | float) -> int | float:
     """A boolean as 0 or 1."""
     return int(value) if isinstance(value, bool) else value
 
@@ -118,7 +118,7 @@ def read_tensor(line: Line) -> tuple[Tensor, bool]:
 
 def read_dtype(line: Line) -> DType:
     if line.peek().text not in _DTYPES:
-        line.refuse(f"one of {', '.join(_DTYPES)}")
+        raise line.refusal(f"one of {', '.join(_DTYPES)}")
     return _DTYPES[line.word("a type")]
 
 
@@ -142,20 +142,22 @@ def _read_values(line: Line, tensor: Tensor) -> np.ndarray:
     try:
         return _as_stored(value if isinstance(value, list) else [value], tensor)
     except (ValueError, TypeError, OverflowError):
-        line.refuse(f"values for {tensor.dtype.value} {list(tensor.whole_shape)}")
+        raise line.refusal(f"values for {tensor.dtype.value} {list(tensor.whole_shape)}") from None
 
 
 def read_constant(line: Line, tensors: Mapping[str, Tensor]) -> Tensor:
     """The tensor of a `constant` line with its values, the cursor behind the first word."""
     name = line.tensor()
     if name not in tensors:
-        line.refuse("a tensor that is declared above", name)
+        raise line.refusal("a tensor that is declared above", name)
     tensor = tensors[name]
     try:
         data = np.frombuffer(base64.b64decode(line.string(), validate=True), dtype=_little(tensor))
         value = data.astype(tensor.dtype.numpy).reshape(tensor.whole_shape)
     except ValueError:
-        line.refuse(f"the bytes of {tensor.dtype.value} {list(tensor.whole_shape)} in base64")
+        raise line.refusal(
+            f"the bytes of {tensor.dtype.value} {list(tensor.whole_shape)} in base64"
+        ) from None
     line.end()
     return replace(tensor, value=value)
 

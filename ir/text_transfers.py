@@ -12,8 +12,7 @@ Transfers are in the order (start, source, destination, tensor, first); a plan w
 hops that are not in theirs, prints whole columns.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -31,39 +30,32 @@ _ORDER = ("first", "tensor", "destination", "source", "start")
 """Sorted by, the last one first, as numpy's lexsort has it."""
 
 
-@dataclass(frozen=True)
 class Wiring:
-    """What the usual hops of a transfer follow from."""
+    """What the usual hops of a transfer follow from. dtypes: of the tensors by position."""
 
-    target: Target
-    itemsize: np.ndarray
-    """int64, bytes of an element of each tensor, by position in `tensor_names`."""
+    def __init__(self, target: Target, dtypes: Sequence[DType]) -> None:
+        self._chips, self._link = target.topology.chips, target.link
+        self._itemsize = np.array([dtype.itemsize for dtype in dtypes], dtype=np.int64)
+        links = np.array(target.topology.links, dtype=np.int64).reshape(-1, 3)
+        self._pairs, self._first = np.unique(links[:, 0] * self._chips + links[:, 1], return_index=True)
 
     def direct(self, source: np.ndarray, destination: np.ndarray) -> np.ndarray:
         """The first link from each source to its destination; -1 where there is none."""
-        chips = self.target.topology.chips
-        ends = np.array([(link.source, link.destination) for link in self.target.topology.links], dtype=np.int64)
-        keys = ends.reshape(-1, 2) @ np.array([chips, 1])
-        known, first = np.unique(keys, return_index=True)
-        wanted = source.astype(np.int64) * chips + destination
-        place = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
-        if not len(known):
+        wanted = source * self._chips + destination
+        if not len(self._pairs):
             return np.full(len(wanted), -1)
-        return np.where(known[place] == wanted, first[place], -1)
+        place = np.minimum(np.searchsorted(self._pairs, wanted), len(self._pairs) - 1)
+        return np.where(self._pairs[place] == wanted, self._first[place], -1)
 
     def holds(self, transfers: Mapping[str, np.ndarray]) -> np.ndarray:
         """Cycles for which each transfer holds a link."""
-        nbytes = (transfers["last"] - transfers["first"]) * self.itemsize[transfers["tensor"]]
-        return -(-nbytes // self.target.link.flit_bytes) * self.target.link.cycles_per_flit
+        nbytes = (transfers["last"] - transfers["first"]) * self._itemsize[transfers["tensor"]]
+        flits: np.ndarray = -(-nbytes // self._link.flit_bytes)
+        return flits * self._link.cycles_per_flit
 
     def leaves(self, start: np.ndarray, hop: np.ndarray) -> np.ndarray:
-        link = self.target.link
-        return start + hop * (link.cycles_per_flit + link.hop_latency)
-
-
-def wiring_of(target: Target, dtypes: list[DType]) -> Wiring:
-    """dtypes: of the tensors by position."""
-    return Wiring(target, np.array([dtype.itemsize for dtype in dtypes], dtype=np.int64))
+        later: np.ndarray = start + hop * (self._link.cycles_per_flit + self._link.hop_latency)
+        return later
 
 
 def transfer_lines(plan: Plan, wiring: Wiring, rows: np.ndarray | None = None) -> Iterator[str]:
@@ -71,7 +63,7 @@ def transfer_lines(plan: Plan, wiring: Wiring, rows: np.ndarray | None = None) -
     transfers = as_dict(plan.transfers, TRANSFERS)
     hops = as_dict(plan.hops, HOPS)
     count = len(transfers["tensor"])
-    per = np.bincount(hops["transfer"], minlength=count) if hops["transfer"].size else np.zeros(count, dtype=int)
+    per = np.bincount(hops["transfer"], minlength=count)
     if not (_in_order(transfers) and _hops_in_order(hops, per)):
         yield from columns_text("transfers", TRANSFERS, transfers)
         yield from columns_text("hops", HOPS, hops)
@@ -100,7 +92,8 @@ def _hops_in_order(hops: Columns, per: np.ndarray) -> bool:
 def _counted(per: np.ndarray) -> np.ndarray:
     """0, 1, ... for each transfer's hops."""
     ends = np.cumsum(per)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - per, per)
+    counted: np.ndarray = np.arange(per.sum()) - np.repeat(ends - per, per)
+    return counted
 
 
 def _grouped(plan: Plan, transfers: Columns) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +153,8 @@ class _Usual:
 
     def _hop_rows(self, rows: np.ndarray) -> np.ndarray:
         per = self._per[rows]
-        return np.repeat(self._first_hop[rows], per) + _counted(per)
+        hops: np.ndarray = np.repeat(self._first_hop[rows], per) + _counted(per)
+        return hops
 
 
 def _destinations(columns: Columns) -> str:
@@ -209,7 +203,7 @@ class TransferReader:
     def _tensor(self, line: Line) -> int:
         name = line.tensor()
         if name not in self._numbers:
-            line.refuse("a tensor of the graph", f"%{name}")
+            raise line.refusal("a tensor of the graph", f"%{name}")
         return self._numbers[name]
 
     def _read_hops(self, line: Line, transfers: Columns) -> Columns:
@@ -218,7 +212,7 @@ class TransferReader:
         if line.peek().text == "hops":
             per = _counted_column(line, "hops", count)
             if per.size and not 0 <= per.min() <= per.max() <= 2**16:
-                line.refuse("counts of hops from 0 to 65536")
+                raise line.refusal("counts of hops from 0 to 65536")
         row, hop = np.repeat(np.arange(count), per), _counted(per)
         usual = {
             "over": self._wiring.direct(transfers["source"], transfers["destination"])[row],
@@ -230,7 +224,7 @@ class TransferReader:
             for word, column in usual.items()
         }
         if said["over"].size and said["over"].min() < 0:
-            line.refuse("links behind over, where no link joins the ends of a transfer directly")
+            raise line.refusal("links behind over, where no link joins the ends of a transfer directly")
         start = said["leaves"]
         return {"per": per, "hop": hop, "link": said["over"], "start": start, "end": start + said["holds"]}
 
@@ -260,5 +254,5 @@ def _counted_column(line: Line, word: str, count: int) -> np.ndarray:
     line.expect(word)
     column = read_column(line)
     if len(column) != count:
-        line.refuse(f"{count} numbers behind {word}", str(len(column)))
+        raise line.refusal(f"{count} numbers behind {word}", str(len(column)))
     return column

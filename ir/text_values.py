@@ -38,9 +38,11 @@ def value_text(value: Any) -> str:
 
 
 def fields_text(fields: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name if _WORD.fullmatch(name) else quoted(name)}={value_text(value)}" for name, value in fields.items()
-    )
+    return ", ".join(f"{_field_name(name)}={value_text(value)}" for name, value in fields.items())
+
+
+def _field_name(name: str) -> str:
+    return name if _WORD.fullmatch(name) else quoted(name)
 
 
 def read_value(line: Line) -> Any:
@@ -60,7 +62,7 @@ def read_value(line: Line) -> Any:
         case "word", word if word in _WORDS:
             line.expect(word)
             return _WORDS[word]
-    line.refuse("a value")
+    raise line.refusal("a value")
 
 
 def read_fields(line: Line) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Views in the text form: `%x|reshape[2, 32]|transpose[1, 0]` reads left to right, as the steps apply.
 
-    step = "|" ( "reshape" ints | "expand" ints | "transpose" ints
-               | "slice" "[" [ low ":" high ":" step { "," ... } ] "]"      (the step 1 is left out)
-               | "window" "[" axis "," size "," stride "," dilation "]"
-               | "own" "[" axis "," ways [ "," shift ] "]" mesh )
+step = "|" ( "reshape" ints | "expand" ints | "transpose" ints
+           | "slice" "[" [ low ":" high ":" step { "," ... } ] "]"      (the step 1 is left out)
+           | "window" "[" axis "," size "," stride "," dilation "]"
+           | "own" "[" axis "," ways [ "," shift ] "]" mesh )
 """
 
 from .text_lexer import Line, integers_text, mesh_axes_text
@@ -64,7 +64,7 @@ def _read_step(line: Line) -> ViewStep:
             if len(numbers) in (2, 3):
                 axis, ways, *shift = numbers
                 return Own(axis, line.mesh_axes(), ways, *shift)
-    line.refuse("reshape, expand, transpose, slice, window or own, with its numbers", kind)
+    raise line.refusal("reshape, expand, transpose, slice, window or own, with its numbers", kind)
 
 
 def _read_range(line: Line) -> tuple[int, int, int]:
