@@ -15,7 +15,8 @@ class Options:
     """What was asked for besides the model and the target.
 
     max_latency, max_interval: microseconds that a plan may not exceed. groups: chips of every stage's
-    group, in order. pins: (ONNX node, factor) to split. wire: type of partial sums on links.
+    group, in order. pins: (ONNX node, factor) to split. wire: type of partial sums on links. verify_each:
+    run the verifier behind every pass.
     """
 
     objective: str = "throughput"
@@ -27,6 +28,7 @@ class Options:
     groups: tuple[int, ...] | None = None
     pins: tuple[tuple[str, str], ...] = ()
     wire: str | None = None
+    verify_each: bool = False
 
     def with_chips(self, chips: int) -> "Options":
         """The same with another limit of chips."""

@@ -63,6 +63,18 @@ from .target import (
     Topology,
     VectorUnit,
 )
+from .text_graph import constant_lines, graph_lines, graph_text, read_graph
+from .text_plan import (
+    figures_line,
+    held_lines,
+    plan_text,
+    record_lines,
+    sent_lines,
+    stages_lines,
+    stages_text,
+    target_lines,
+)
+from .text_plan_reader import read_plan_text, read_stages
 from .tiling import (
     MatrixFactors,
     TileTiming,
@@ -77,6 +89,8 @@ from .tiling import (
     unit_instances,
 )
 from .types import Bytes, ChipId, Cycle, DType, LinkId, Shape, dtype_of
+from .verify import verify_plan
+from .verify_graph import Finding, verify_graph
 from .views import (
     Expand,
     Own,
@@ -94,17 +108,18 @@ from .views import (
 )
 
 __all__ = [
-    "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
-    "Chip", "ChipId", "ChiplanError", "CopyUnit", "Cost", "Cut", "Cycle", "DType", "Exchange",
-    "ExchangeKind", "ExitCode", "Expand", "Factor", "Graph", "HopColumns", "Incomparable", "Infeasible",
-    "Instruction", "InternalFault", "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors",
-    "MatrixRule", "MatrixUnit", "MeshPlace", "Operand", "Operator", "Origin", "Output", "Own", "Plan",
-    "PlannedCollective", "Problem", "Reducer", "Reshape", "Result", "Role", "Shape", "Sharding",
-    "ShardingChoice", "Slice", "Split", "Stage", "State", "Target", "Tensor", "TileColumns",
-    "TileProgram", "TileTiming", "Tiling",
+    "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate", "Chip",
+    "ChipId", "ChiplanError", "CopyUnit", "Cost", "Cut", "Cycle", "DType", "Exchange", "ExchangeKind",
+    "ExitCode", "Expand", "Factor", "Finding", "Graph", "HopColumns", "Incomparable", "Infeasible",
+    "Instruction", "InternalFault", "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors", "MatrixRule",
+    "MatrixUnit", "MeshPlace", "Operand", "Operator", "Origin", "Output", "Own", "Plan", "PlannedCollective",
+    "Problem", "Reducer", "Reshape", "Result", "Role", "Shape", "Sharding", "ShardingChoice", "Slice",
+    "Split", "Stage", "State", "Target", "Tensor", "TileColumns", "TileProgram", "TileTiming", "Tiling",
     "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit", "View", "ViewStep", "Window",
-    "apply_step", "apply_view", "assemble", "block_extents", "dtype_of", "is_plan_file", "load_index",
-    "matrix_factors", "matrix_rules", "mesh_peers", "mesh_places", "mesh_ways", "missing_rule",
-    "plan_bytes", "read_plan", "shard", "simplify_view", "step_shape", "tile_extents", "tile_timing",
-    "unit_instances", "view_shape", "write_plan",
+    "apply_step", "apply_view", "assemble", "block_extents", "constant_lines", "dtype_of", "figures_line",
+    "graph_lines", "graph_text", "held_lines", "is_plan_file", "load_index", "matrix_factors", "matrix_rules",
+    "mesh_peers", "mesh_places", "mesh_ways", "missing_rule", "plan_bytes", "plan_text", "read_graph",
+    "read_plan", "read_plan_text", "read_stages", "record_lines", "sent_lines", "shard", "simplify_view",
+    "stages_lines", "stages_text", "step_shape", "target_lines", "tile_extents", "tile_timing",
+    "unit_instances", "verify_graph", "verify_plan", "view_shape", "write_plan",
 ]  # fmt: skip

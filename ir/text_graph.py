@@ -47,10 +47,11 @@ def lines_of(text: str) -> Iterator[Line]:
             yield Line(content, number)
 
 
-def graph_lines(graph: Graph) -> list[str]:
-    """All but large constants, repeated layers folded."""
+def graph_lines(graph: Graph, brief: bool = False) -> list[str]:
+    """All but large constants, repeated layers folded. brief: without the nodes that operators came from,
+    which cannot be read back."""
     reads = f" reads {', '.join(map(tensor_ref, graph.inputs))}" if graph.inputs else ""
-    lines = fold_lines(list(_content(graph)), numbers=False)
+    lines = fold_lines(list(_content(graph, brief)), numbers=False)
     return [f"graph {quoted(graph.name)}{reads}", *(INDENT + line for line in lines)]
 
 
@@ -60,7 +61,7 @@ def constant_lines(graph: Graph) -> list[str]:
     return [line for line in lines if line is not None]
 
 
-def _content(graph: Graph) -> Iterator[str]:
+def _content(graph: Graph, brief: bool) -> Iterator[str]:
     declared = _Declared(graph)
     yield from declared.lines(declared.shared())
     exchanges = _Placed(graph)
@@ -69,7 +70,7 @@ def _content(graph: Graph) -> Iterator[str]:
             yield from declared.lines((exchange.source, exchange.target))
             yield _exchange_text(exchange)
         yield from declared.lines(_named(operator))
-        yield operator_text(operator)
+        yield operator_text(operator, brief)
     for exchange in exchanges.left():
         yield _exchange_text(exchange)
     yield from declared.lines(sorted(graph.tensors))

@@ -26,7 +26,8 @@ from .types import DType
 _UNITS = {unit.value: unit for unit in Unit}
 
 
-def operator_text(operator: Operator) -> str:
+def operator_text(operator: Operator, brief: bool = False) -> str:
+    """The line of an operator. brief: without its nodes."""
     names = FactorNames(operator.factors)
     usual = operator.body[0].dtype if operator.body else DType.FP32
     last = len(operator.body) - 1
@@ -39,7 +40,7 @@ def operator_text(operator: Operator) -> str:
     if operator.splits:
         parts.append(f"split {', '.join(_split_text(split, names) for split in operator.splits)}")
     parts.append(operator_ref(operator.name))
-    if operator.nodes != (operator.name,):
+    if operator.nodes != (operator.name,) and not brief:
         parts.append(f"from {', '.join(map(operator_ref, operator.nodes))}".rstrip())
     return " ".join(part for part in parts if part)
 
