@@ -76,7 +76,7 @@ def _head(plan: Plan, part: Part, stages: Sequence[int]) -> str:
     if part.chips:
         said.append(f"transfers of chips {', '.join(map(str, part.chips))}")
     if part.brief:
-        said.append("without nodes, buffers, records, target and large constants")
+        said.append("without nodes, large weights, buffers, records and target")
     return f"{said[0]} {'; '.join(said[1:])}"
 
 

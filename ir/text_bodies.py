@@ -24,7 +24,7 @@ from .text_values import fields_text, read_field
 from .text_views import read_view, view_text
 from .types import DType
 
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./]*")
 
 
 class _OutOfOrder(Exception):

@@ -12,7 +12,7 @@ from .nest import Factor, Reducer
 from .text_lexer import Line
 from .text_names import quoted
 
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./]*")
 _REDUCERS = {reducer.value: reducer for reducer in Reducer}
 Index = tuple[int | None, int]
 """(factor, offset)."""

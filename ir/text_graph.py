@@ -18,7 +18,7 @@ from .text_folding import fold_lines, unfold
 from .text_lexer import Line, broken, mesh_axes_text, shown
 from .text_names import quoted, tensor_ref
 from .text_operators import operator_text, read_operator
-from .text_tensors import constant_text, made_by, read_constant, read_tensor, tensor_text
+from .text_tensors import FEW_VALUES, constant_text, made_by, read_constant, read_tensor, tensor_text
 from .text_views import read_view, view_text
 
 INDENT = "  "
@@ -49,7 +49,7 @@ def lines_of(text: str) -> Iterator[Line]:
 
 def graph_lines(graph: Graph, brief: bool = False) -> list[str]:
     """All but large constants, repeated layers folded. brief: without the nodes that operators came from,
-    which cannot be read back."""
+    and without weights whose values are not few; that cannot be read back."""
     reads = f" reads {', '.join(map(tensor_ref, graph.inputs))}" if graph.inputs else ""
     lines = fold_lines(list(_content(graph, brief)), numbers=False)
     return [f"graph {quoted(graph.name)}{reads}", *(INDENT + line for line in lines)]
@@ -62,7 +62,7 @@ def constant_lines(graph: Graph) -> list[str]:
 
 
 def _content(graph: Graph, brief: bool) -> Iterator[str]:
-    declared = _Declared(graph)
+    declared = _Declared(graph, brief)
     yield from declared.lines(declared.shared())
     exchanges = _Placed(graph)
     for operator in graph.operators:
@@ -94,7 +94,7 @@ def _exchange_text(exchange: Exchange) -> str:
 class _Declared:
     """Which tensors have a line so far, or need none."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, brief: bool) -> None:
         self._tensors = graph.tensors
         first = _first_writers(graph.operators)
         self._done = {
@@ -102,6 +102,8 @@ class _Declared:
             for name, writer in first.items()
             if name in graph.tensors and _written_first(graph.tensors[name], writer)
         }
+        if brief:
+            self._done |= {name for name, tensor in graph.tensors.items() if _is_large_weight(tensor)}
         readers: dict[str, int] = {}
         for operator in graph.operators:
             for name in {operand.tensor for operand in operator.operands}:
@@ -134,6 +136,10 @@ def _first_writers(operators: "tuple[Operator, ...] | list[Operator]") -> dict[s
 def _written_first(tensor: Tensor, writer: Operator) -> bool:
     """Whether `tensor` is just what its first writer makes of it, and needs no line of its own."""
     return tensor.value is None and tensor == made_by(tensor.name, writer)
+
+
+def _is_large_weight(tensor: Tensor) -> bool:
+    return tensor.role is Role.WEIGHT and tensor.elements > FEW_VALUES
 
 
 class _Placed:

@@ -15,7 +15,7 @@ _TOKEN = re.compile(
   | (?P<run>-?\d+(?:[+-]\d+x\d+|x\d+)+)
   | (?P<real>-?\d+(?:\.\d+(?:e[+-]?\d+)?|e[+-]?\d+)|-?inf\b|nan\b)
   | (?P<whole>-?\d+)
-  | (?P<word>[A-Za-z_][A-Za-z0-9_.]*)
+  | (?P<word>[A-Za-z_][A-Za-z0-9_./]*)
   | (?P<mark>->|[\[\](),=|<>;:&$#+.])
     )""",
     re.VERBOSE,

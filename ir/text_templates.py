@@ -63,7 +63,7 @@ class Line(NamedTuple):
     listed: int
 
 
-_ATOM = re.compile(rf"[%@]?{QUOTED}|[%@]{PLAIN}|[A-Za-z_][\w.]*|-?\d[\w.+-]*")
+_ATOM = re.compile(rf"[%@]?{QUOTED}|[%@]{PLAIN}|[A-Za-z_][\w./]*|-?\d[\w.+-]*")
 _NUMBER = re.compile(r"(?<!\d)(0|[1-9]\d{0,17})(?!\d)")
 _EVEN = re.compile(r"\{(-?\d+(?![\da-z]))?((?:[+-]?\d*[a-z])+)\}")
 _STEP = re.compile(r"([+-]?)(\d*)([a-z])")
