@@ -30,7 +30,7 @@ from .text_templates import (
 
 LEAST_SAVED = 8
 """Lines that a fold must save; fewer are easier to read as they are."""
-MOST_LINES = 2**22
+MOST_LINES = 2**20
 """More lines than the text of any plan has once unfolded; a text that claims more is refused."""
 _LETTERS = "ijkl"
 _TRIES = 3

@@ -21,6 +21,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _LARGEST = 2**63
+_MOST_OPEN = 100
 Item = TypeVar("Item")
 
 
@@ -38,6 +39,7 @@ class Line:
         self.number = number
         self._tokens = self._split(text)
         self._next = 0
+        self._open = 0
 
     def _split(self, text: str) -> list[Token]:
         tokens, position, text = [], 0, text.rstrip()
@@ -138,7 +140,11 @@ class Line:
         self.expect(opening)
         if self.accept(closing):
             return ()
+        self._open += 1
+        if self._open > _MOST_OPEN:
+            raise self.refusal(f"at most {_MOST_OPEN} brackets inside each other")
         found = self.items(read)
+        self._open -= 1
         self.expect(closing)
         return found
 

@@ -68,6 +68,8 @@ _NUMBER = re.compile(r"(?<!\d)(0|[1-9]\d{0,17})(?!\d)")
 _EVEN = re.compile(r"\{(-?\d+(?![\da-z]))?((?:[+-]?\d*[a-z])+)\}")
 _STEP = re.compile(r"([+-]?)(\d*)([a-z])")
 _OUTSIDE, _IN_OPTION = re.compile(r"[^{}]+"), re.compile(r"[^{}|]+")
+_MOST_INSIDE = 4
+"""Choices inside each other: one for each loop around a line."""
 _CHOICE = re.compile(r"\{([a-z]):")
 
 
@@ -152,42 +154,46 @@ def _merged_piece(column: Sequence[Piece], letter: str) -> Piece | None:
     return None
 
 
-def read_template(text: str, refuse: Callable[[str], Exception]) -> Template:
-    """The template of a line. `refuse` makes the refusal for a hole that is none."""
-    pieces, end = _read(text, 0, "", refuse)
-    if end < len(text):
-        raise refuse(text[end:])
-    return pieces
+Refuse: TypeAlias = Callable[[str], Exception]
+"""Makes the refusal of what is no template."""
 
 
-def _read(text: str, at: int, ends: str, refuse: Callable[[str], Exception]) -> tuple[Template, int]:
-    """Pieces from `at` to one of the marks `ends`, or to the end of the text."""
+def read_template(text: str, refuse: Refuse) -> Template:
+    """The template of a line."""
+    return _read(text, 0, 0, refuse)[0]
+
+
+def _read(text: str, at: int, depth: int, refuse: Refuse) -> tuple[Template, int]:
+    """Pieces from `at` to the end of the text, or, inside `depth` choices, to that of an option."""
     pieces: list[Piece] = []
     # Between options a | separates; elsewhere it is as any other character.
-    outside = _IN_OPTION if ends else _OUTSIDE
+    ends, plain = ("|}", _IN_OPTION) if depth else ("", _OUTSIDE)
     while at < len(text) and text[at] not in ends:
-        plain = outside.match(text, at)
-        even, choice = _EVEN.match(text, at), _CHOICE.match(text, at)
-        if plain is not None:
-            pieces.append(plain.group())
-            at = plain.end()
-        elif even is not None:
-            steps = _STEP.findall(even.group(2))
-            terms = tuple((letter, int(f"{sign}{size or 1}")) for sign, size, letter in steps)
-            pieces.append(Even(int(even.group(1) or 0), terms))
-            at = even.end()
-        elif choice is not None:
-            options, at = _read_options(text, choice.end(), refuse)
-            pieces.append(Choice(choice.group(1), options))
+        if (found := plain.match(text, at)) is not None:
+            pieces.append(found.group())
+        elif (found := _EVEN.match(text, at)) is not None:
+            pieces.append(_even(found))
+        elif (found := _CHOICE.match(text, at)) is not None and depth < _MOST_INSIDE:
+            options, at = _read_options(text, found.end(), depth + 1, refuse)
+            pieces.append(Choice(found.group(1), options))
+            continue
         else:
             raise refuse(text[at:])
+        at = found.end()
     return tuple(pieces), at
 
 
-def _read_options(text: str, at: int, refuse: Callable[[str], Exception]) -> tuple[tuple[Template, ...], int]:
+def _even(found: re.Match[str]) -> Even:
+    steps = _STEP.findall(found.group(2))
+    return Even(
+        int(found.group(1) or 0), tuple((letter, int(f"{sign}{size or 1}")) for sign, size, letter in steps)
+    )
+
+
+def _read_options(text: str, at: int, depth: int, refuse: Refuse) -> tuple[tuple[Template, ...], int]:
     options = []
     while True:
-        option, end = _read(text, at, "|}", refuse)
+        option, end = _read(text, at, depth, refuse)
         options.append(option)
         if end == len(text):
             raise refuse(text[at:])

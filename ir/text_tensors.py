@@ -67,12 +67,12 @@ def _origin_text(origin: Origin) -> str:
 
 
 def _few_values(tensor: Tensor) -> str | None:
-    """The values one by one, if they are few and numbers say all (a NaN has many forms)."""
+    """The values one by one, if they are few and numbers say all: a NaN is one of many."""
     stored = _stored(tensor)
     if stored.size > FEW_VALUES:
         return None
     numbers = [_number(value) for value in stored.reshape(-1).tolist()]
-    if _as_stored(numbers, tensor).tobytes() != stored.tobytes():
+    if any(number != number for number in numbers):
         return None
     return value_text(numbers if stored.shape else numbers[0])
 
