@@ -184,6 +184,7 @@ class _Unfolding:
     def __init__(self, lines: Sequence[str]) -> None:
         self._lines = [line.strip() for line in lines]
         self._templates: dict[int, Template] = {}
+        self._turns = 0
 
     def lines(self, first: int, last: int, at: Mapping[str, int]) -> Iterator[tuple[int, str]]:
         """Lines [first, last) for one index of every loop around them."""
@@ -192,6 +193,9 @@ class _Unfolding:
             text = self._lines[number]
             if text.startswith("repeat "):
                 letter, times = _head(text, number + 1)
+                self._turns += times
+                if letter in at or self._turns > MOST_LINES:
+                    raise _broken(number + 1, f"another letter, and at most {MOST_LINES} turns in all", text)
                 end = _closing(self._lines, number, last)
                 for index in range(times):
                     yield from self.lines(number + 1, end, {**at, letter: index})

@@ -22,6 +22,8 @@ _TOKEN = re.compile(
 )
 _LARGEST = 2**63
 _MOST_OPEN = 100
+MOST_DIGITS = 20
+"""Of a number, its sign counted: no number of 64 bits has more."""
 Item = TypeVar("Item")
 
 
@@ -106,10 +108,10 @@ class Line:
         return self.take("word", expected)
 
     def integer(self) -> int:
-        number = int(self.take("whole", "a whole number")[:25])
-        if not -_LARGEST <= number < _LARGEST:
-            raise self.refusal("a number of 64 bits", str(number))
-        return number
+        text = self.take("whole", "a whole number")
+        if len(text) > MOST_DIGITS or not -_LARGEST <= int(text) < _LARGEST:
+            raise self.refusal("a number of 64 bits", text)
+        return int(text)
 
     def tensor(self) -> str:
         return self._name("tensor", "a %tensor", skip=1)

@@ -12,11 +12,12 @@ from math import prod
 
 import numpy as np
 
-from .plan_columns import MOST_ROWS
-from .text_lexer import Line
+from .text_lexer import MOST_DIGITS, Line
 
 _LOOP = re.compile(r"([+-]\d+)?x(\d+)")
 _LEVELS = 8
+MOST_ROWS = 2**24
+"""Rows of a column; a text that claims more is refused."""
 Loops = tuple[tuple[int, int], ...]
 """(step, count) of the loops of a run, innermost first."""
 
@@ -107,6 +108,8 @@ def _read_run(line: Line) -> np.ndarray:
     if line.peek().kind == "whole":
         return np.array([line.integer()], dtype=np.int64)
     text = line.take("run", "a number or a run such as 8+2x4")
+    if max(map(len, re.findall(r"\d+", text))) > MOST_DIGITS:
+        raise line.refusal("a run of numbers of 64 bits", text)
     head = re.match(r"-?\d+", text)
     assert head is not None
     loops = [(int(step or 0), int(count)) for step, count in _LOOP.findall(text[head.end() :])]

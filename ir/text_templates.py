@@ -65,7 +65,7 @@ class Line(NamedTuple):
 
 _ATOM = re.compile(rf"[%@]?{QUOTED}|[%@]{PLAIN}|[A-Za-z_][\w./]*|-?\d[\w.+-]*")
 _NUMBER = re.compile(r"(?<!\d)(0|[1-9]\d{0,17})(?!\d)")
-_EVEN = re.compile(r"\{(-?\d+(?![\da-z]))?((?:[+-]?\d*[a-z])+)\}")
+_EVEN = re.compile(r"\{(-?\d{1,19}(?![\da-z]))?((?:[+-]?\d{0,19}[a-z])+)\}")
 _STEP = re.compile(r"([+-]?)(\d*)([a-z])")
 _OUTSIDE, _IN_OPTION = re.compile(r"[^{}]+"), re.compile(r"[^{}|]+")
 _MOST_INSIDE = 4

@@ -22,7 +22,7 @@ from .target import Target
 from .text_columns import as_dict, columns_text, complete
 from .text_lexer import Line
 from .text_names import tensor_ref
-from .text_sequences import column_text, read_column
+from .text_sequences import MOST_ROWS, column_text, read_column
 from .types import DType
 
 Columns = dict[str, np.ndarray]
@@ -211,8 +211,8 @@ class TransferReader:
         per = np.ones(count, dtype=np.int64)
         if line.peek().text == "hops":
             per = _counted_column(line, "hops", count)
-            if per.size and not 0 <= per.min() <= per.max() <= 2**16:
-                raise line.refusal("counts of hops from 0 to 65536")
+            if per.size and not (0 <= per.min() <= per.max() <= MOST_ROWS and per.sum() <= MOST_ROWS):
+                raise line.refusal(f"counts of hops, {MOST_ROWS} together at most")
         row, hop = np.repeat(np.arange(count), per), _counted(per)
         usual = {
             "over": self._wiring.direct(transfers["source"], transfers["destination"])[row],

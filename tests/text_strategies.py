@@ -35,7 +35,6 @@ from chiplan.ir import (
     Split,
     Stage,
     State,
-    Target,
     Tensor,
     TileColumns,
     TileProgram,
@@ -238,6 +237,3 @@ def same_plans(one: Plan, other: Plan) -> bool:
         and same_stages(one.stages, other.stages)
         and all(getattr(one, name) == getattr(other, name) for name in rest)
     )
-
-
-__all__ = ["Target", "graphs", "plans", "same_graphs", "same_plans", "same_stages", "stages"]
