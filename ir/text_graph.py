@@ -10,7 +10,7 @@ Tensors that several layers share are declared first, others where they are used
 means nothing; a graph that was read has its tensors by name.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from .graph import Graph, Operator, Output, Role, State, Tensor
 from .mesh import Exchange, ExchangeKind
@@ -63,7 +63,7 @@ def constant_lines(graph: Graph) -> list[str]:
 
 def _content(graph: Graph, brief: bool) -> Iterator[str]:
     declared = _Declared(graph, brief)
-    yield from declared.lines(declared.shared())
+    yield from declared.lines(declared.shared)
     exchanges = _Placed(graph)
     for operator in graph.operators:
         for exchange in exchanges.before(operator):
@@ -108,16 +108,13 @@ class _Declared:
         for operator in graph.operators:
             for name in {operand.tensor for operand in operator.operands}:
                 readers[name] = readers.get(name, 0) + 1
-        self._shared = [
+        self.shared = [
             name
             for name, tensor in sorted(graph.tensors.items())
             if tensor.role is Role.INPUT or (tensor.role is Role.WEIGHT and readers.get(name, 0) > 1)
         ]
 
-    def shared(self) -> list[str]:
-        return self._shared
-
-    def lines(self, names: "list[str] | tuple[str, ...]") -> Iterator[str]:
+    def lines(self, names: Sequence[str]) -> Iterator[str]:
         """Lines of those among `names` that have none yet."""
         for name in names:
             if name not in self._done and name in self._tensors:
@@ -125,7 +122,7 @@ class _Declared:
                 yield tensor_text(self._tensors[name])
 
 
-def _first_writers(operators: "tuple[Operator, ...] | list[Operator]") -> dict[str, Operator]:
+def _first_writers(operators: Sequence[Operator]) -> dict[str, Operator]:
     first: dict[str, Operator] = {}
     for operator in operators:
         for result in operator.results:
