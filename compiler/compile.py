@@ -12,20 +12,18 @@ from chiplan.runtime_sim import Report, simulate
 from .canonical import build_graph
 from .collection import collection_paused
 from .follow_annotations import follow_annotations
-from .fusion import fuse_vector_chains
+from .graph_passes import graph_passes
 from .imported import ImportedModel
 from .importer import import_model
-from .indexed_loads import index_weight_loads
 from .layer_order import layer_order
 from .options import Options, check_options, silent
 from .plan_build import build_buffers, build_stages, build_transfers
 from .plan_choice import PlanChoice, Planned
 from .plan_frontier import FrontierPoint, explore, frontier_point, mark_nondominated, trade_offs
 from .plan_summary import partial_types
-from .precision import apply_precision, default_precision
+from .precision import default_precision
 from .quantised_products import fold_quantised_products
-from .rewrites import simplify_graph
-from .weight_storage import arrange_weights
+from .verify_passes import check_graph, check_plan
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,16 @@ def _simulated(plan: Plan) -> Report:
     return report
 
 
-def prepare_graph(graph: Graph, precision: str, target: Target) -> Graph:
-    """Types fixed, work removed, chains fused: the operators that are planned."""
-    graph = index_weight_loads(fold_quantised_products(graph))
-    graph = simplify_graph(apply_precision(graph, precision))
-    return arrange_weights(fuse_vector_chains(graph, target.chip.vector.chained))
+def prepare_graph(graph: Graph, precision: str, target: Target, verify: bool = False) -> Graph:
+    """Types fixed, work removed, chains fused: the operators that are planned. verify: behind every pass.
+
+    Raises InternalFault where a pass breaks the graph that it was given.
+    """
+    for name, change in graph_passes(precision, target):
+        graph = change(graph)
+        if verify:
+            check_graph(name, graph)
+    return graph
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,18 @@ def prepare(imported: ImportedModel, target: Target, options: Options) -> Prepar
     if options.host:
         target = replace(target, chip=replace(target.chip, rules=replace(target.chip.rules, host=True)))
     graph = build_graph(imported)
+    if options.verify_each:
+        check_graph("build_graph", graph)
     precision = options.precision or default_precision(fold_quantised_products(graph), target.chip)
-    graph = prepare_graph(graph, precision, target)
+    graph = prepare_graph(graph, precision, target, options.verify_each)
     _check_plannable(graph, imported.name, options)
     asked_wire = options.wire
     if asked_wire is None and precision != "model":
         options = replace(options, wire="fp16")
-    return Prepared(imported, layer_order(graph), target, options, precision, asked_wire)
+    graph = layer_order(graph)
+    if options.verify_each:
+        check_graph("layer_order", graph)
+    return Prepared(imported, graph, target, options, precision, asked_wire)
 
 
 def _annotated(prepared: Prepared, follow: bool) -> Prepared:
@@ -172,9 +180,11 @@ def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice,
     elif imported.is_annotated:
         why = "the model file's multi-device annotations are not followed (--use-annotations follows them)"
         assumptions = (*assumptions, why)
+    if options.verify_each:
+        check_graph("build_device_graph", graph)
     names = {tensor: index for index, tensor in enumerate(sorted(graph.tensors))}
     transfers, hops = build_transfers(found.schedule.sent, names)
-    return Plan(
+    plan = Plan(
         target=target,
         graph=graph,
         stages=build_stages(found.stages, found.schedule),
@@ -196,6 +206,9 @@ def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice,
         sharding=sharding,
         tensor_names=tuple(names),
     )
+    if options.verify_each:
+        check_plan(plan)
+    return plan
 
 
 def _recorded(

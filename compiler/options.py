@@ -17,7 +17,8 @@ class Options:
     max_latency, max_interval: microseconds that a plan may not exceed. groups: chips of every stage's
     group, in order. pins: (ONNX node, factor) to split. wire: type of partial sums on links. host: figures
     include transfers from and to the host. stages: with `groups`, the stage of every operator of the
-    prepared graph, ascending; None: as the solver likes.
+    prepared graph, ascending; None: as the solver likes. verify_each: run the
+    verifier behind every pass.
     """
 
     objective: str = "throughput"
@@ -31,6 +32,7 @@ class Options:
     wire: str | None = None
     host: bool = False
     stages: tuple[int, ...] | None = None
+    verify_each: bool = False
 
     def with_chips(self, chips: int) -> "Options":
         """The same with another limit of chips."""

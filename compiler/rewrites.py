@@ -30,13 +30,6 @@ from .graph_edit import kept_tensors, readers_of, sorted_graph, writers_of
 _LEAST_SCALE = 2.0**-10
 
 
-def simplify_graph(graph: Graph) -> Graph:
-    """All rewrites, in the order in which one makes room for the next."""
-    for rewrite in (merge_duplicates, drop_casts, move_scales, write_in_place, merge_duplicates):
-        graph = rewrite(graph)
-    return graph
-
-
 def _renamed(
     operator: Operator, aliases: Mapping[str, tuple[str, View]], tensors: Mapping[str, Tensor]
 ) -> Operator:
@@ -260,3 +253,7 @@ def _permuted_axes(copy: Operator, maker: Operator, graph: Graph) -> tuple[int |
     if repeated or len(set(by_factor.values())) != len(by_factor):
         return None
     return tuple(None if factor is None else by_factor[factor] for factor in target.axes)
+
+
+REWRITES = (merge_duplicates, drop_casts, move_scales, write_in_place, merge_duplicates)
+"""In the order in which one makes room for the next."""

@@ -37,6 +37,7 @@ Examples:
 @with_shape
 @click.option("--pareto", is_flag=True, help="Also plan along the frontier of chips, latency and interval.")
 @click.option("--use-annotations", is_flag=True, help="Stages, groups and splits as annotated in MODEL.")
+@click.option("--verify-each", is_flag=True, help="Run the verifier behind every pass; for who changes one.")
 @click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
 @with_json
 @collection_paused()

@@ -69,6 +69,18 @@ from .target import (
     Topology,
     VectorUnit,
 )
+from .text_graph import constant_lines, graph_lines, graph_text, read_graph
+from .text_plan import (
+    figures_line,
+    held_lines,
+    plan_text,
+    record_lines,
+    sent_lines,
+    stages_lines,
+    stages_text,
+    target_lines,
+)
+from .text_plan_reader import read_plan_text, read_stages
 from .tiling import (
     MatrixFactors,
     TileTiming,
@@ -82,6 +94,8 @@ from .tiling import (
     tile_timing,
 )
 from .types import Bytes, ChipId, Cycle, DType, LinkId, Shape, dtype_of
+from .verify import verify_plan
+from .verify_graph import Finding, verify_graph
 from .views import (
     Expand,
     Own,
@@ -101,16 +115,19 @@ from .views import (
 __all__ = [
     "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
     "Chip", "ChipId", "ChiplanError", "Codec", "CodecError", "CopyUnit", "Cost", "Cut", "Cycle",
-    "DType", "Elapsed", "Exchange", "ExchangeKind", "ExitCode", "Expand", "Factor", "Graph",
+    "DType", "Elapsed", "Exchange", "ExchangeKind", "ExitCode", "Expand", "Factor", "Finding", "Graph",
     "HopColumns", "HostRule", "Incomparable", "Infeasible", "Instruction", "InternalFault", "Link",
     "LinkId", "LinkRule", "LoopNest", "MatrixFactors", "MatrixRule", "MatrixUnit", "MeshPlace",
     "Operand", "Operator", "Origin", "Output", "Own", "Plan", "PlannedCollective", "Problem", "Reducer",
     "Reshape", "Result", "Role", "Rules", "Shape", "Sharding", "ShardingChoice", "Slice", "Split",
     "Stage", "State", "Streams", "Target", "Tensor", "TileColumns", "TileProgram", "TileTiming",
     "Tiling", "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit", "View", "ViewStep",
-    "Window", "apply_step", "apply_view", "assemble", "block_extents", "dtype_of", "elapsed_cycles",
-    "is_plan_file", "load_index", "load_rate", "matrix_factors", "matrix_rules", "mesh_peers",
-    "mesh_places", "mesh_ways", "missing_rule", "moved_bytes", "plan_bytes", "plan_elapsed",
-    "read_plan", "shard", "simplify_view", "step_shape", "streams_taken", "tile_extents", "tile_timing",
-    "unit_instances", "unit_rate", "view_shape", "write_plan",
+    "Window", "apply_step", "apply_view", "assemble", "block_extents", "constant_lines", "dtype_of",
+    "elapsed_cycles", "figures_line", "graph_lines", "graph_text", "held_lines", "is_plan_file",
+    "load_index", "load_rate", "matrix_factors", "matrix_rules", "mesh_peers", "mesh_places",
+    "mesh_ways", "missing_rule", "moved_bytes", "plan_bytes", "plan_elapsed", "plan_text", "read_graph",
+    "read_plan", "read_plan_text", "read_stages", "record_lines", "sent_lines", "shard",
+    "simplify_view", "stages_lines", "stages_text", "step_shape", "streams_taken", "target_lines",
+    "tile_extents", "tile_timing", "unit_instances", "unit_rate", "verify_graph", "verify_plan",
+    "view_shape", "write_plan",
 ]  # fmt: skip

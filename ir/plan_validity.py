@@ -4,30 +4,25 @@ Only references and shapes are checked here: a file that passes describes *some*
 plan is right is the simulator's verdict, fault by fault.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from math import prod
 
 import numpy as np
 
-from .graph import Graph, Operand, Operator, Output, Result, Tensor, Unit
-from .mesh import Exchange, ExchangeKind
+from .graph import Unit
 from .plan import Plan, Stage
 from .target import Target
-from .types import Shape
-from .views import Own, Slice, ViewStep, Window, step_shape, view_shape
+from .verify_graph import broken_shapes
+from .verify_tensors import MOST_AXES, MOST_ELEMENTS
 
-MOST_ELEMENTS = 2**48
-"""More elements than any tensor has; a file that claims more is refused."""
-MOST_AXES = 16
-"""Fewer than numpy's limit on dimensions, with room for the axes that a view splits off."""
 LAST_CYCLE = 2**60
 """Cycles and addresses stay below this, so that sums of a few of them fit 64 bits."""
 
 
 def first_problem(plan: Plan) -> str | None:
     """What is wrong with the plan's references, in words; None when all exist."""
-    problems = chain(_target(plan.target), _graph(plan.graph), _figures(plan))
+    problems = chain(_target(plan.target), map(str, broken_shapes(plan.graph)), _figures(plan))
     found = next(problems, None)
     # Columns refer into graph and topology: they are looked at only when those hold.
     return found if found is not None else next(_columns(plan), None)
@@ -85,202 +80,6 @@ def _target(target: Target) -> Iterator[str]:
         yield "a link of the topology joins a chip that does not exist"
     if not len(topology.node_of) == len(topology.rack_of) == topology.chips:
         yield "the topology does not give one node and one rack a chip"
-
-
-def _graph(graph: Graph) -> Iterator[str]:
-    for name, tensor in graph.tensors.items():
-        if tensor.name != name:
-            yield f"tensor {name} is named {tensor.name}"
-        if len(tensor.shape) > MOST_AXES or min(tensor.shape, default=1) < 1:
-            yield f"tensor {name} has the shape {tensor.shape}"
-        elif prod(tensor.shape) > MOST_ELEMENTS:
-            yield f"tensor {name} has {prod(tensor.shape)} elements"
-        elif (rows := tensor.resident_rows) is not None and not (
-            0 <= rows[0] < len(tensor.shape) and 0 <= rows[1] <= tensor.shape[rows[0]]
-        ):
-            yield f"tensor {name} has resident rows {rows} outside its shape {tensor.shape}"
-        yield from (f"tensor {name}: {problem}" for problem in _sharding(tensor))
-    named = chain(graph.inputs, (o.tensor for o in graph.outputs), (s.tensor for s in graph.states))
-    for name in named:
-        if name not in graph.tensors:
-            yield f"tensor {name} does not exist"
-    for operator in graph.operators:
-        yield from _operator(operator, graph)
-    yield from _exchanges(graph)
-    for output in graph.outputs:
-        yield from _view_of(output, graph)
-
-
-def _sharding(tensor: Tensor) -> Iterator[str]:
-    """Whole, atoms and cuts of a sharded tensor must be about the same elements."""
-    sharding = tensor.sharding
-    if sharding is None:
-        return
-    shapes = (sharding.shape, sharding.atoms)
-    if any(len(shape) > MOST_AXES or min(shape, default=1) < 1 for shape in shapes):
-        yield f"its sharding has the shape {sharding.shape} in the atoms {sharding.atoms}"
-    elif prod(sharding.shape) != prod(sharding.atoms) or prod(sharding.shape) > MOST_ELEMENTS:
-        yield f"the atoms {sharding.atoms} are not the elements of the shape {sharding.shape}"
-    dimensions = [cut.dimension for cut in sharding.cuts]
-    if len(set(dimensions)) != len(dimensions) or any(not 0 <= d < len(sharding.atoms) for d in dimensions):
-        yield f"its cuts of the dimensions {dimensions} are not those of the atoms {sharding.atoms}"
-    if not all(cut.axes for cut in sharding.cuts) or not _distinct(
-        [a for c in sharding.cuts for a in c.axes]
-    ):
-        yield "its cuts do not have distinct mesh axes"
-
-
-def _distinct(axes: Sequence[int]) -> bool:
-    """Whether `axes` could be axes of a mesh; which mesh it is depends on the stage."""
-    return len(set(axes)) == len(axes) and min(axes, default=0) >= 0
-
-
-def _exchanges(graph: Graph) -> Iterator[str]:
-    moves = {e.target: e.source for e in graph.exchanges if e.kind is not ExchangeKind.GATHER}
-    if len({exchange.target for exchange in graph.exchanges}) < len(graph.exchanges):
-        yield "two exchanges have one target"
-    for exchange in graph.exchanges:
-        if (problem := _exchange_problem(exchange, graph)) is not None:
-            yield f"the {exchange.kind.value} into {exchange.target}: {problem}"
-    for target in moves:
-        source, steps = target, 0
-        while source in moves and steps <= len(moves):
-            source, steps = moves[source], steps + 1
-        if steps > len(moves):
-            yield f"the exchange into {target} moves in a circle"
-
-
-def _exchange_problem(exchange: Exchange, graph: Graph) -> str | None:
-    needed = [exchange.target]
-    if exchange.kind is not ExchangeKind.GATHER:
-        needed.append(exchange.source)
-    for name in needed:
-        if name not in graph.tensors:
-            return f"tensor {name} does not exist"
-    return None if exchange.axes and _distinct(exchange.axes) else f"it has the mesh axes {exchange.axes}"
-
-
-def _operator(operator: Operator, graph: Graph) -> Iterator[str]:
-    where = f"operator {operator.name}"
-    if not operator.body or not operator.results:
-        yield f"{where} has no instruction or no result"
-    if len(operator.factors) > MOST_AXES or any(not 1 <= f.extent <= MOST_ELEMENTS for f in operator.factors):
-        yield f"{where} has a factor without iterations"
-    if operator.unit is Unit.MATRIX and (problem := _product_problem(operator)):
-        yield f"{where} is on the matrix unit {problem}"
-    for split in operator.splits:
-        if not (0 <= split.factor < len(operator.factors) and 1 <= split.extent <= MOST_ELEMENTS):
-            yield f"{where} splits {split.extent} iterations of factor {split.factor}"
-        elif not split.axes or not _distinct(split.axes):
-            yield f"{where} splits a factor over the mesh axes {split.axes}"
-    if not _distinct([split.factor for split in operator.splits]):
-        yield f"{where} splits a factor twice"
-    for position, instruction in enumerate(operator.body):
-        known = len(operator.operands) + position
-        if any(not 0 <= value < known for value in instruction.inputs):
-            yield f"{where}: instruction {position} reads a value that does not exist"
-    for operand in operator.operands:
-        yield from (f"{where}: {problem}" for problem in _operand(operand, operator, graph))
-    for result in operator.results:
-        yield from (f"{where}: {problem}" for problem in _result(result, operator, graph))
-
-
-def _product_problem(operator: Operator) -> str | None:
-    """What keeps a matrix operator's body from being a product, perhaps of an indexed load."""
-    count, body = len(operator.operands), operator.body
-    if count < 2:
-        return f"with {count} operands"
-    if not body or body[0].opcode != "Gather":
-        return None
-    held = set(operator.operands[1].axes)
-    if [f in held for f, factor in enumerate(operator.factors) if factor.gathered] != [True]:
-        return "and gathers from a table without exactly one gathered factor"
-    pairs = [instruction.inputs for instruction in body[:-1]]
-    if any(len(pair) != 2 or not 2 <= pair[1] < count or pair[1] != pairs[0][1] for pair in pairs):
-        return "and its gathers do not share one index operand"
-    return None
-
-
-def _operand(operand: Operand, operator: Operator, graph: Graph) -> Iterator[str]:
-    problem = next(_view_of(operand, graph), None)
-    if problem is not None:
-        yield problem
-        return
-    shape = view_shape(operand.view, graph.tensors[operand.tensor].shape)
-    if not _axes_fit(operand.axes, shape, operator):
-        yield f"operand {operand.tensor} of shape {shape} has the axes {operand.axes}"
-
-
-def _view_of(item: Operand | Output, graph: Graph) -> Iterator[str]:
-    """The view of an operand or output must fit its tensor."""
-    if item.tensor not in graph.tensors:
-        yield f"tensor {item.tensor} does not exist"
-        return
-    tensor = graph.tensors[item.tensor]
-    shape = tensor.whole_shape if isinstance(item, Output) else tensor.shape
-    for step in item.view:
-        fits = _arguments_fit(step, shape)
-        try:
-            shape = step_shape(step, shape) if fits else ()
-        except ValueError:
-            fits = False
-        if not fits or min(shape, default=1) < 1 or len(shape) > MOST_AXES or prod(shape) > MOST_ELEMENTS:
-            yield f"a {type(step).__name__.lower()} does not fit tensor {item.tensor}"
-            return
-
-
-def _arguments_fit(step: ViewStep, shape: Shape) -> bool:
-    """Whether a step keeps to the promises of its docstring, which `step_shape` takes for granted."""
-    match step:
-        case Slice(starts=starts, stops=stops, steps=steps):
-            same_rank = len(starts) == len(stops) == len(steps) == len(shape)
-            bounds = zip(starts, stops, steps, shape, strict=False)
-            return same_rank and all(0 <= a < b <= extent and by >= 1 for a, b, by, extent in bounds)
-        case Window(axis=axis, size=size, stride=stride, dilation=dilation):
-            if not 0 <= axis < len(shape) or min(size, stride, dilation) < 1:
-                return False
-            return (size - 1) * dilation < shape[axis]
-        case Own(axis=axis, ways=ways, axes=axes):
-            return 0 <= axis < len(shape) and ways >= 1 and bool(axes) and _distinct(axes)
-    return True
-
-
-def _axes_fit(axes: tuple[int | None, ...], shape: tuple[int, ...], operator: Operator) -> bool:
-    used = [axis for axis in axes if axis is not None]
-    return (
-        len(axes) == len(shape)
-        and len(set(used)) == len(used)
-        and all(0 <= axis < len(operator.factors) for axis in used)
-        and all(
-            extent == (1 if axis is None else operator.factors[axis].extent)
-            for axis, extent in zip(axes, shape, strict=True)
-        )
-    )
-
-
-def _result(result: Result, operator: Operator, graph: Graph) -> Iterator[str]:
-    if result.tensor not in graph.tensors:
-        yield f"tensor {result.tensor} does not exist"
-        return
-    used = [axis for axis in result.axes if axis is not None]
-    shape = graph.tensors[result.tensor].shape
-    if not (
-        len(result.axes) == len(result.offsets) == len(shape)
-        and len(set(used)) == len(used)
-        and all(0 <= axis < len(operator.factors) for axis in used)
-        and 0 <= result.value < len(operator.body)
-    ):
-        yield f"result {result.tensor} of shape {shape} has the axes {result.axes}"
-        return
-    if result.own and not (_distinct(result.own) and result.axes and result.axes[0] is None):
-        yield f"result {result.tensor}: its dimension 0 is no piece of the mesh axes {result.own}"
-    if result.own and result.offsets[:1] != (0,):
-        yield f"result {result.tensor}: a chip's own piece has an offset"
-    if any(axis < 0 or coordinate < 0 for axis, coordinate in result.only):
-        yield f"result {result.tensor} is written by the chips {result.only}"
-    box = [1 if axis is None else operator.factors[axis].extent for axis in result.axes]
-    if any(o < 0 or o + b > e for o, b, e in zip(result.offsets, box, shape, strict=True)):
-        yield f"result {result.tensor}: a box of {box} at {result.offsets} is outside {shape}"
 
 
 def _columns(plan: Plan) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """What several test modules need: the checkout, and a plan small enough to be written by hand."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,28 @@ from chiplan.ir import (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="Write what the tests would compare with.")
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether tests write what they would compare with."""
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest, update_golden: bool) -> Callable[[str], None]:
+    """Compares a text with `tests/golden/<name of the test>.txt`."""
+    name = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
+    path = Path(__file__).parent / "golden" / f"{name}.txt"
+
+    def compare(text: str) -> None:
+        if update_golden:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+        assert path.is_file(), f"{path} is not there yet: run with --update-golden, and read what it says"
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """`show` and the pictures, on a plan small enough to count by hand."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from math import dist
@@ -15,6 +16,7 @@ from chiplan.compiler.cli_show import plan_document, print_plan
 from chiplan.compiler.drawing import partition_dot
 from chiplan.compiler.drawing_svg import partition_svg
 from chiplan.compiler.drawing_topology import TOPOLOGY_SIZE, lay_out
+from chiplan.compiler.plan_part import Part, part_text
 from chiplan.compiler.plan_summary import (
     binding_bounds,
     precision_words,
@@ -22,7 +24,18 @@ from chiplan.compiler.plan_summary import (
     summarise_links,
     summarise_stages,
 )
-from chiplan.ir import Bound, Plan, Unit, write_plan
+from chiplan.ir import (
+    BadInput,
+    Bound,
+    Plan,
+    Unit,
+    plan_text,
+    read_graph,
+    read_plan,
+    read_plan_text,
+    read_stages,
+    write_plan,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -181,3 +194,53 @@ def test_a_picture_never_replaces_the_plan(plan_file: Path, capsys: pytest.Captu
     assert main(["show", str(plan_file), "--svg", str(plan_file)]) == 2
     assert "it is the file that is read" in capsys.readouterr().err
     assert plan_file.read_bytes() == before
+
+
+def shown(capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    assert main(["show", *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_text_form_reads_back(
+    plan_file: Path, hand_plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(capsys, str(plan_file), "--ir", "plan")
+    assert text == plan_text(read_plan_text(text)) == plan_text(read_plan(plan_file))
+    graph = read_graph(shown(capsys, str(plan_file), "--ir", "graph"))
+    assert graph == hand_plan.graph
+    again, stages = read_stages(shown(capsys, str(plan_file), "--ir", "tiles"))
+    assert again == hand_plan.graph
+    assert [stage.program.operators for stage in stages] == [(0, 1), (2,)]
+
+
+def test_a_part_of_the_text_form(plan_file: Path, golden: Callable[[str], None]) -> None:
+    parts = (("tiles", Part(stages=(1,))), ("plan", Part(chips=(0,))), ("plan", Part(brief=True)))
+    texts = [part_text(read_plan(plan_file), form, part) for form, part in parts]
+    lines = "\n".join(texts).splitlines()
+    golden("\n".join(line for line in lines if not line.startswith(("target", "column"))) + "\n")
+
+
+def test_a_part_is_no_whole_plan(plan_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in (["--stage", "1"], ["--chip", "0"], ["--brief"]):
+        text = shown(capsys, str(plan_file), "--ir", "plan", *options)
+        with pytest.raises(BadInput, match="line 1: expected a line of a plan, found 'part'"):
+            read_plan_text(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--ir", "plan", "--stage", "2"], "--stage 2: the plan has 2, from 0 on"),
+        (["--ir", "plan", "--chip", "2"], "--chip 2: no stage of the plan runs on it"),
+        (["--ir", "plan", "--json"], "keep one"),
+        (["--stage", "0"], "say what --ir prints or --trace writes"),
+        (["--brief"], "add --ir graph, tiles or plan"),
+        (["--ir", "picture"], "'picture' is not one of"),
+    ],
+)
+def test_parts_that_are_not_there(
+    options: list[str], words: str, plan_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(plan_file), *options]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.out + captured.err

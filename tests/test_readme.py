@@ -21,7 +21,7 @@ def test_the_commands_print_what_the_readme_says(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    request: pytest.FixtureRequest,
+    update_golden: bool,
 ) -> None:
     page = repository / "README.md"
     text = page.read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def test_the_commands_print_what_the_readme_says(
         assert command in text
         assert main(shlex.split(command)[1:]) == 0
         printed.append(capsys.readouterr().out)
-    if request.config.getoption("--update-golden"):
+    if update_golden:
         blocks = iter(printed)
         text = BLOCK.sub(lambda _: f"```text\n{next(blocks)}```", text)
         page.write_text(text, encoding="utf-8")
