@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from chiplan.ir import BadInput, Cycle, Graph, InternalFault, Plan, Problem, ShardingChoice, Target
 from chiplan.runtime_sim import Report, simulate
 
+from .addresses import AddressSearch
 from .canonical import build_graph
 from .collection import collection_paused
 from .fusion import fuse_vector_chains
@@ -146,13 +148,15 @@ def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice,
         assumptions = (*assumptions, why)
     names = {tensor: index for index, tensor in enumerate(sorted(graph.tensors))}
     transfers, hops = build_transfers(found.schedule.sent, names)
+    search = AddressSearch(inf)
+    placed = build_buffers(graph, found.stages, found.schedule, target, options.users, names, search)
     return Plan(
         target=target,
         graph=graph,
         stages=build_stages(found.stages, found.schedule),
         transfers=transfers,
         hops=hops,
-        buffers=build_buffers(graph, found.stages, found.schedule, target, options.users, names),
+        buffers=placed.columns,
         latency=Cycle(found.schedule.latency),
         interval=Cycle(found.schedule.interval),
         users=options.users,
@@ -162,7 +166,7 @@ def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice,
         objective=options.objective,
         model_fingerprint=imported.fingerprint,
         bounds=found.bounds,
-        certificates=found.certificates,
+        certificates=(*placed.certificates, *found.certificates),
         assumptions=assumptions,
         options=_recorded(imported, target, options, precision),
         sharding=sharding,

@@ -23,6 +23,7 @@ from .graph import (
     Tensor,
     Unit,
 )
+from .memory_peak import HeldBuffer, MemoryPeak
 from .mesh import (
     Cut,
     Exchange,
@@ -96,9 +97,11 @@ from .views import (
 __all__ = [
     "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
     "Chip", "ChipId", "ChiplanError", "CopyUnit", "Cost", "Cut", "Cycle", "DType", "Exchange",
-    "ExchangeKind", "ExitCode", "Expand", "Factor", "Graph", "HopColumns", "Incomparable", "Infeasible",
+    "ExchangeKind", "ExitCode", "Expand", "Factor", "Graph", "HeldBuffer", "HopColumns", "Incomparable",
+    "Infeasible",
     "Instruction", "InternalFault", "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors",
-    "MatrixRule", "MatrixUnit", "MeshPlace", "Operand", "Operator", "Origin", "Output", "Own", "Plan",
+    "MatrixRule", "MatrixUnit", "MemoryPeak", "MeshPlace", "Operand", "Operator", "Origin", "Output",
+    "Own", "Plan",
     "PlannedCollective", "Problem", "Reducer", "Reshape", "Result", "Role", "Shape", "Sharding",
     "ShardingChoice", "Slice", "Split", "Stage", "State", "Target", "Tensor", "TileColumns",
     "TileProgram", "TileTiming", "Tiling",
