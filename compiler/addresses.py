@@ -145,5 +145,5 @@ def assign_addresses(
     if found is None or found.addresses is None:
         raise shortage
     missing = shortage.needed - problem.capacity
-    why = f"SRAM addresses of chip {chip_id}: first fit is {missing:,} bytes short; {found.search} is not"
+    why = f"SRAM addresses of chip {chip_id}: first fit is {missing:,} bytes short, {found.search!r} is not"
     return Addresses(found.addresses.tolist(), replace(found.certificate, problem=why))
