@@ -131,17 +131,23 @@ def _print_rows(rows: list[Row]) -> None:
         for row in rows
     ]  # fmt: skip
     efforts = [
-        (row.instance, "stopped by the clock" if row.stopped_by_clock else row.status, row.won_by or "-",
-         str(row.searches), f"{row.seconds:.2f}", f"{row.cpu_seconds:.2f}", f"{row.deterministic_time:.4f}",
-         "yes" if row.verified else "-")
+        (
+            row.instance,
+            str(row.searches),
+            f"{row.seconds:.2f}",
+            f"{row.cpu_seconds:.2f}",
+            f"{row.deterministic_time:.4f}",
+            "yes" if row.verified else "no",
+            "stopped by the clock" if row.stopped_by_clock else row.status,
+            row.won_by,
+        )
         for row in rows
-    ]  # fmt: skip
+    ]
     columns = ("instance", "buffers", "capacity", "bound", "first fit", "climbing", "CP-SAT")
-    print_table(
-        page(), "Bytes: what is there, the lower bound, and where each allocator ends", table(columns, sizes)
-    )
-    columns = ("instance", "result", "won by", "searches", "s", "CPU s", "det. time", "verified")
-    print_table(page(), "The CP-SAT portfolio", table(columns, efforts, words=3))
+    title = "Bytes: what is there, the lower bound, and where each allocator ends"
+    print_table(page(), title, table(columns, sizes))
+    columns = ("instance", "tries", "s", "CPU s", "det. time", "verified", "<status", "<won by")
+    print_table(page(), "The CP-SAT portfolio", table(columns, efforts))
 
 
 @click.command()
