@@ -1,18 +1,28 @@
-"""SRAM addresses: first fit, largest buffer first, over lifetimes on the circle of one interval.
+"""SRAM addresses of a chip's buffers, over lifetimes on the circle of one interval.
 
 In the steady state micro-batch n uses a buffer n intervals later than micro-batch 0, so two buffers
 may share bytes when their lifetimes do not meet modulo the interval. A buffer that lives longer than
 the interval has several copies, used in rotation, which share with nothing.
+
+First fit, largest buffer first, is nearly always enough. Where it is not, though what is alive at once would
+fit, a search may be given.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
-from chiplan.ir import Chip
+from chiplan.ir import Certificate, Chip, Graph
+from chiplan.partitioner import Allocation, AllocationProblem, allocate, first_fit
 
 _ATTEMPTS = 16
+
+_LIMIT = 0.03
+"""Deterministic time for one chip's addresses, in the solver's units: less than a second."""
+_LIMIT_OF_ALL = 0.3
+"""The same for all that is tried in one search for an interval."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +37,56 @@ class BufferNeed:
 
 
 class OutOfSram(Exception):
-    """The buffers of a chip do not fit; carries the bytes asked for and there."""
+    """The buffers of a chip do not fit; carries the bytes asked for and there, and what the buffers are.
+    is_packable: what is alive at once would fit, so that only holes between buffers are too much. graph,
+    operators: of the stage, where they are known."""
 
-    def __init__(self, chip: int, needed: int, available: int) -> None:
-        super().__init__(f"chip {chip}: {needed} of {available} bytes")
-        self.chip, self.needed, self.available = chip, needed, available
+    graph: Graph | None = None
+    operators: tuple[int, ...] = ()
+
+    def __init__(
+        self, chip: int, needed: int, needs: Sequence[BufferNeed], problem: AllocationProblem
+    ) -> None:
+        super().__init__(f"chip {chip}: {needed} of {problem.capacity} bytes")
+        self.chip, self.needed, self.available = chip, needed, problem.capacity
+        self.needs, self.problem = needs, problem
+        self.is_packable = problem.peak <= problem.capacity
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """The address of every buffer, in the order of the needs, and what a solver proved where it was asked."""
+
+    addresses: list[int]
+    certificate: Certificate | None = None
+
+
+class AddressSearch:
+    """Addresses by CP-SAT where first fit fails, as long as deterministic time is left."""
+
+    def __init__(self, limit: float = _LIMIT_OF_ALL) -> None:
+        self._left = limit
+
+    def run(self, problem: AllocationProblem) -> Allocation | None:
+        """Addresses, or None where none were found. Equal chips of equal stages are solved once."""
+        if self._left <= 0:
+            return None
+        # Turned so that the first buffer is born in cycle 0: equal stages differ in nothing else.
+        births = (problem.births - problem.births[:1].sum()) % problem.period
+        columns = (problem.padded, births, np.minimum(problem.lengths, problem.period), problem.always)
+        keys = tuple(column.tobytes() for column in columns)
+        found = _allocated(keys, problem.period, problem.capacity, problem.alignment)
+        # What is remembered counts as if it had been solved anew: the answer depends on nothing before.
+        self._left -= found.certificate.deterministic_time
+        return found if found.addresses is not None else None
+
+
+@lru_cache(maxsize=256)
+def _allocated(keys: tuple[bytes, ...], period: int, capacity: int, alignment: int) -> Allocation:
+    sizes, births, lengths = (np.frombuffer(key, dtype=np.int64) for key in keys[:3])
+    always = np.frombuffer(keys[3], dtype=bool)
+    problem = AllocationProblem(sizes, births, lengths, always, period, capacity, alignment)
+    return allocate(problem, _LIMIT)
 
 
 def padded_bytes(nbytes: int, alignment: int) -> int:
@@ -44,80 +99,51 @@ def rotation_copies(birth: int, death: int, interval: int) -> int:
     return max(1, -(-(death - birth) // interval))
 
 
-class _Circle:
-    """The buffers of one chip as columns: bytes with all copies, and lifetimes modulo the interval."""
-
-    def __init__(self, needs: Sequence[BufferNeed], alignment: int, interval: int) -> None:
-        self.interval = interval
-        copies = np.array([need.copies for need in needs], dtype=np.int64)
-        self.sizes = -(-np.array([need.nbytes for need in needs], dtype=np.int64) // alignment)
-        self.sizes *= alignment * copies
-        self.births = np.array([need.birth for need in needs], dtype=np.int64)
-        self.lengths = np.array([max(1, need.death - need.birth) for need in needs], dtype=np.int64)
-        self.alone = np.array([need.death < 0 or need.copies > 1 for need in needs], dtype=bool)
-
-    def meets(self, index: int, others: np.ndarray) -> np.ndarray:
-        """Which of `others` are alive together with buffer `index`, in any micro-batch."""
-        ahead = (self.births[others] - self.births[index]) % self.interval
-        behind = (self.births[index] - self.births[others]) % self.interval
-        together = (ahead < self.lengths[index]) | (behind < self.lengths[others])
-        return np.asarray(self.alone[index] | self.alone[others] | together)
-
-    def first_fit(self, order: Sequence[int]) -> np.ndarray:
-        """Addresses of all buffers, each at the lowest that the ones before it in `order` leave."""
-        addresses = np.full(len(order), -1, dtype=np.int64)
-        placed = np.array(order, dtype=np.int64)
-        # Those that share with nothing lie one behind the other.
-        solid = int(np.append(self.alone[placed], False).argmin())
-        ends = self.sizes[placed[:solid]].cumsum()
-        addresses[placed[:solid]] = ends - self.sizes[placed[:solid]]
-        floor = int(ends[-1]) if solid else 0
-        for position, index in enumerate(order[solid:], solid):
-            others = placed[solid:position]
-            others = others[self.meets(index, others)]
-            addresses[index] = _first_gap(
-                floor, addresses[others], self.sizes[others], int(self.sizes[index])
-            )
-        return addresses
-
-    def peak(self) -> int:
-        """Bytes alive at once in the fullest cycle: no addresses take less."""
-        if not len(self.births):
-            return 0
-        since = (self.births[:, None] - self.births) % self.interval
-        return int((((since < self.lengths) | self.alone) * self.sizes).sum(axis=1).max())
+def allocation_problem(needs: Sequence[BufferNeed], chip: Chip, interval: int) -> AllocationProblem:
+    """A chip's buffers with all their copies, which lie one behind the other."""
+    table = np.array([(n.nbytes, n.copies, n.birth, n.death) for n in needs], dtype=np.int64).reshape(-1, 4)
+    nbytes, copies, births, deaths = table.T
+    alignment = int(chip.alignment)
+    return AllocationProblem(
+        sizes=-(-nbytes // alignment) * alignment * copies,
+        births=births,
+        lengths=np.maximum(1, deaths - births),
+        always=(deaths < 0) | (copies > 1),
+        period=interval,
+        capacity=int(chip.usable_bytes),
+        alignment=alignment,
+    )
 
 
-def assign_addresses(chip_id: int, needs: Sequence[BufferNeed], chip: Chip, interval: int) -> list[int]:
-    """Address of every buffer, in the order given; raises OutOfSram.
+def assign_addresses(
+    chip_id: int, needs: Sequence[BufferNeed], chip: Chip, interval: int, search: AddressSearch | None = None
+) -> Addresses:
+    """Address of every buffer; raises OutOfSram.
 
     Where holes between buffers alone are what is short, the buffers that stuck out go first and all
-    are placed again, a few times.
+    are placed again, a few times; then `search` is asked.
     """
-    circle = _Circle(needs, int(chip.alignment), interval)
+    problem = allocation_problem(needs, chip, interval)
+    sizes = problem.padded
     order = sorted(
         range(len(needs)),
-        key=lambda i: (needs[i].death >= 0, -int(circle.sizes[i]), needs[i].birth, needs[i].tensor),
+        key=lambda i: (needs[i].death >= 0, -int(sizes[i]), needs[i].birth, needs[i].tensor),
     )
     tops = []
     for _ in range(_ATTEMPTS):
-        addresses = circle.first_fit(order)
-        ends = addresses + circle.sizes
+        addresses = first_fit(problem, order)
+        ends = addresses + sizes
         tops.append(int(ends.max(initial=0)))
-        if tops[-1] <= chip.usable_bytes:
-            return [int(address) for address in addresses]
-        if len(tops) == 1 and circle.peak() > chip.usable_bytes:
+        if tops[-1] <= problem.capacity:
+            return Addresses(addresses.tolist())
+        if len(tops) == 1 and problem.peak > problem.capacity:
             break
-        sticking_out = ends > chip.usable_bytes
+        sticking_out = ends > problem.capacity
         order.sort(key=lambda i: (needs[i].death >= 0, not sticking_out[i]))
-    raise OutOfSram(chip_id, min(tops), chip.usable_bytes)
-
-
-def _first_gap(floor: int, starts: np.ndarray, sizes: np.ndarray, size: int) -> int:
-    """Lowest address from `floor` on where `size` bytes overlap none of the blocks."""
-    if not len(starts):
-        return floor
-    order = np.argsort(starts, kind="stable")
-    free_from = np.concatenate([[floor], np.maximum.accumulate((starts + sizes)[order])])
-    fits = starts[order] - free_from[:-1] >= size
-    return int(free_from[np.argmax(fits)] if fits.any() else free_from[-1])
+    shortage = OutOfSram(chip_id, min(tops), needs, problem)
+    found = search.run(problem) if search is not None and shortage.is_packable else None
+    if found is None or found.addresses is None:
+        raise shortage
+    missing = shortage.needed - problem.capacity
+    why = f"SRAM addresses of chip {chip_id}: first fit is {missing:,} bytes short, {found.search!r} is not"
+    return Addresses(found.addresses.tolist(), replace(found.certificate, problem=why))

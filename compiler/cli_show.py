@@ -11,6 +11,7 @@ from chiplan.ir import Plan, Unit, plan_elapsed
 from .cli_sharding import choice_document
 from .cli_summary import print_bounds, print_headline
 from .cli_tables import print_list, print_table, table
+from .memory_kinds import Kind
 from .plan_folding import Run, fold_edges, fold_stages
 from .plan_summary import (
     EdgeSummary,
@@ -67,13 +68,25 @@ def _print_memory(console: Console, plan: Plan, stages: Sequence[Run[StageSummar
             _span(run[0].index, run[-1].index),
             size(run[0].weight_bytes),
             size(run[0].state_bytes),
-            size(run[0].sram_bytes),
-            share(run[0].sram_bytes, usable),
+            size(run[0].memory.alive),
+            size(run[0].memory.needed),
+            share(run[0].memory.needed, usable),
         )
         for run in stages
     )
-    columns = ("stage", "weights", "states", "all buffers", "use")
+    columns = ("stage", "weights", "states", "alive at once", "addresses end", "use")
     print_table(console, f"SRAM of a chip, {size(usable)} usable", table(columns, rows, words=0))
+    kinds = (Kind.ACTIVATION, Kind.RECEIVED, Kind.COLLECTIVE, Kind.IN_FLIGHT)
+    rest = (
+        (
+            _span(run[0].index, run[-1].index),
+            *(size(run[0].memory.kinds[kind.value]) for kind in kinds),
+            grouped(run[0].memory.cycle or 0),
+        )
+        for run in stages
+    )
+    columns = ("stage", "activations", "received", "collectives", "in flight", "at cycle")
+    print_table(console, "Besides weights and states, in the fullest cycle", table(columns, rest, words=0))
 
 
 def _each(runs: Sequence[Run[Any]]) -> str:
@@ -204,7 +217,15 @@ def plan_document(plan: Plan, sha256: str) -> dict[str, object]:
 
 
 def _stage_document(stage: StageSummary) -> dict[str, object]:
-    return asdict(stage) | {"busy": {unit.value: cycles for unit, cycles in stage.busy.items()}}
+    document = asdict(stage) | {"busy": {unit.value: cycles for unit, cycles in stage.busy.items()}}
+    peak = stage.memory
+    document["memory"] = {
+        "alive_bytes": peak.alive,
+        "top_bytes": peak.needed,
+        "cycle": peak.cycle,
+        "alive_by_kind": peak.kinds,
+    }
+    return document
 
 
 def _link_document(used: LinkSummary) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """From a model file to a simulated plan: the verb `compile`, and the Python way to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from chiplan.ir import BadInput, Cycle, Graph, InternalFault, Plan, Problem, Sha
 from chiplan.partitioner import watching
 from chiplan.runtime_sim import Report, simulate
 
+from .addresses import AddressSearch
 from .canonical import build_graph
 from .collection import collection_paused
 from .follow_annotations import follow_annotations
@@ -169,28 +171,20 @@ def _check_plannable(graph: Graph, name: str, options: Options) -> None:
 def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice, ...]) -> Plan:
     """What was found, written down as a plan."""
     imported, target, options = prepared.imported, prepared.target, prepared.options
-    precision, graph, assumptions = prepared.precision, found.graph, imported.assumptions
-    if options.precision is None and precision != "model":
-        why = f"precision {precision}: the matrix unit has no rule for the model's own type"
-        assumptions = (*assumptions, why)
-    if prepared.asked_wire is not None and not partial_types(graph):
-        assumptions = (*assumptions, f"--wire {prepared.asked_wire} changes nothing: no partial sums travel")
-    if options.stages is not None:
-        assumptions = (*assumptions, "stages, groups and splits as annotated in the model file")
-    elif imported.is_annotated:
-        why = "the model file's multi-device annotations are not followed (--use-annotations follows them)"
-        assumptions = (*assumptions, why)
+    precision, graph = prepared.precision, found.graph
     if options.verify_each:
         check_graph("build_device_graph", graph)
     names = {tensor: index for index, tensor in enumerate(sorted(graph.tensors))}
     transfers, hops = build_transfers(found.schedule.sent, names)
+    search = AddressSearch(inf)
+    placed = build_buffers(graph, found.stages, found.schedule, target, options.users, names, search)
     plan = Plan(
         target=target,
         graph=graph,
         stages=build_stages(found.stages, found.schedule),
         transfers=transfers,
         hops=hops,
-        buffers=build_buffers(graph, found.stages, found.schedule, target, options.users, names),
+        buffers=placed.columns,
         latency=Cycle(found.schedule.latency),
         interval=Cycle(found.schedule.interval),
         users=options.users,
@@ -200,8 +194,8 @@ def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice,
         objective=options.objective,
         model_fingerprint=imported.fingerprint,
         bounds=found.bounds,
-        certificates=found.certificates,
-        assumptions=assumptions,
+        certificates=(*placed.certificates, *found.certificates),
+        assumptions=(*imported.assumptions, *_assumed(prepared, graph)),
         options=_recorded(imported, target, options, precision),
         sharding=sharding,
         tensor_names=tuple(names),
@@ -209,6 +203,19 @@ def assemble(prepared: Prepared, found: Planned, sharding: tuple[ShardingChoice,
     if options.verify_each:
         check_plan(plan)
     return plan
+
+
+def _assumed(prepared: Prepared, graph: Graph) -> Iterator[str]:
+    """What was decided for the user, and what was asked for and has no effect."""
+    options, imported = prepared.options, prepared.imported
+    if options.precision is None and prepared.precision != "model":
+        yield f"precision {prepared.precision}: the matrix unit has no rule for the model's own type"
+    if prepared.asked_wire is not None and not partial_types(graph):
+        yield f"--wire {prepared.asked_wire} changes nothing: no partial sums travel"
+    if options.stages is not None:
+        yield "stages, groups and splits as annotated in the model file"
+    elif imported.is_annotated:
+        yield "the model file's multi-device annotations are not followed (--use-annotations follows them)"
 
 
 def _recorded(

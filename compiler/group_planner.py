@@ -29,9 +29,10 @@ from .device_graph import CollectiveRequest, DeviceGraph, GroupStage, build_devi
 from .graph_edit import writers_of
 from .group_costs import RESOURCES, GroupCosts, Mesh, ShapeCosts, crossing_bytes, crossing_cycles
 from .interval_search import Found, IntervalSearch, pace
-from .memory_check import megabytes
+from .memory_check import Shortage
 from .options import Options
 from .partitioning import recomputable, shared_items
+from .quantities import size
 from .scheduling import StageWork
 from .tile_choice import tile_graph
 
@@ -221,6 +222,7 @@ class GroupPlanner:
         objective minimises whether it is worth a schedule. Raises Infeasible when none fits into SRAM.
         """
         spare, tries = 0, max(_FEWEST_TRIES, min(_MOST_TRIES, _EFFORT // len(self.graph.operators)))
+        last: OutOfSram | None = None
         for _ in range(_RETRIES):
             plans = self.plans(spare)
             if not plans:
@@ -232,11 +234,11 @@ class GroupPlanner:
                 try:
                     yield self.realise(plan)
                 except OutOfSram as error:
-                    shortage = max(shortage, error.needed - error.available)
+                    shortage, last = max(shortage, error.needed - error.available), error
             if not shortage:
                 return
             spare += max(shortage, self.target.chip.usable_bytes // 64)
-        raise self._refusal()
+        raise self._refusal(last)
 
     def frontier(self, spare: int = 0) -> list[GroupPlan]:
         """By estimate, plans of which none is as good as another in chips, latency and interval alike."""
@@ -300,7 +302,7 @@ class GroupPlanner:
         shapes = [[n for n, shape in enumerate(self.shapes) if shape.size == size] for size in groups]
         return plan_sequence(problem, shapes)
 
-    def _refusal(self) -> Infeasible:
+    def _refusal(self, last: OutOfSram | None) -> Infeasible:
         """Why nothing fits, and the fewest chips that would do."""
         problem, groups = self.problem(self.chips), self.options.groups
         if groups is not None and len(groups) > self.allowed.sum() - 1:
@@ -318,21 +320,17 @@ class GroupPlanner:
         if problem.states is not None:
             needed += int(np.min(problem.states[:, -1] * np.array(problem.sizes))) * self.options.users
         asked = f"{self.chips} chips" if groups is None else f"groups of {','.join(map(str, groups))} chips"
-        message = (
-            f"{asked} of {self.target.name} do not hold the model: weights and states take "
-            f"{megabytes(needed)} or more, a chip holds {megabytes(usable)}. {self._cure(fewest)}"
+        why = (
+            f"{asked} of {self.target.name} do not hold the model: weights and states take {size(needed)} or "
+            f"more, a chip holds {size(usable)}."
         )
-        available = usable * self.chips
-        return Infeasible(
-            Problem("sram_too_small", message, needed=needed, available=available, smallest_chips=fewest)
-        )
+        shortage = Shortage(self.graph, self.target, self.options, self.chips, last)
+        return shortage.refusal(why, self._cure(fewest, shortage), needed, usable * self.chips, fewest)
 
-    def _cure(self, fewest: int | None) -> str:
+    def _cure(self, fewest: int | None, shortage: Shortage) -> str:
         if self.options.groups is not None:
-            return "Ask for more or larger groups."
-        if fewest is None:
-            return "No number of chips fits: use a smaller --batch, --sequence, --context or --precision."
-        return f"The smallest number of chips that fits is {fewest}, in groups."
+            return "Ask for more or larger groups"
+        return "No number of chips fits" if fewest is None else shortage.fewest_words(fewest, ", in groups")
 
     def _too_many_stages(self, asked: int) -> Infeasible:
         most = int(self.allowed.sum()) - 1

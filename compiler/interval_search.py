@@ -8,7 +8,7 @@ from math import ceil
 
 from chiplan.ir import Certificate, ExchangeKind, Graph, Target, elapsed_cycles, mesh_ways
 
-from .addresses import OutOfSram
+from .addresses import AddressSearch, OutOfSram
 from .issue_order import issue_order
 from .link_patterns import LinkPatterns
 from .modulo import NoRoom
@@ -87,6 +87,7 @@ class IntervalSearch:
         self.objective, self.users, self.progress = objective, users, progress
         self.patterns = LinkPatterns(target)
         self.waiting = False
+        self.addresses = AddressSearch()
         self._packings = (*_PACKINGS, _TIGHT_PACKING)
         self.names = {name: index for index, name in enumerate(sorted(graph.tensors))}
         self._turns = 1
@@ -134,7 +135,7 @@ class IntervalSearch:
         cheap = (*_PACKINGS, _TIGHT_PACKING) if self._is_cheap(alone) else _GROUP_PACKINGS
         self._packings = (*cheap, _THRIFTY_PACKING)
         # Closer together micro-batches need more room, never less: what does not fit alone never does.
-        build_buffers(self.graph, stages, alone, self.target, self.users, self.names)
+        self._check_room(stages, alone, self.addresses)
         refusals: dict[int, NoRoom | OutOfSram] = {}
         least = max(self.least(stages), ceil(alone.latency / self.users) if self.graph.states else 1)
         for interval in self._few_intervals(least, alone):
@@ -191,20 +192,45 @@ class IntervalSearch:
         """A schedule whose buffers have addresses, or None and an entry in `refusals`."""
         self.progress(f"scheduling at an interval of {interval:,} cycles")
         found: list[Schedule] = []
+        packable: list[Schedule] = []
         for packing in self._packings:
             if found and packing in _LAST_PACKINGS:
                 break
             try:
                 schedule = self._at(stages, interval, packing)
-                build_buffers(self.graph, stages, schedule, self.target, self.users, self.names)
-            except (NoRoom, OutOfSram) as refusal:
+                self._check_room(stages, schedule)
+            except NoRoom as refusal:
                 refusals[interval] = refusal
+            except OutOfSram as refusal:
+                refusals[interval] = refusal
+                packable += [schedule] if refusal.is_packable else []
             else:
                 found.append(schedule)
+        found = (
+            found
+            or [
+                schedule for schedule in sorted(packable, key=self.merit) if self._has_room(stages, schedule)
+            ][:1]
+        )
         if not found:
             return None
         refusals.pop(interval, None)
         return min(found, key=self.merit)
+
+    def _check_room(
+        self, stages: Sequence[StageWork], schedule: Schedule, search: AddressSearch | None = None
+    ) -> None:
+        """Raises OutOfSram when no addresses are found for the buffers of a schedule."""
+        build_buffers(self.graph, stages, schedule, self.target, self.users, self.names, search)
+
+    def _has_room(self, stages: Sequence[StageWork], schedule: Schedule) -> bool:
+        """Whether a solver finds addresses where first fit did not."""
+        self.progress("searching for SRAM addresses")
+        try:
+            self._check_room(stages, schedule, self.addresses)
+        except OutOfSram:
+            return False
+        return True
 
     def _words(self, refusal: NoRoom | OutOfSram) -> str:
         if isinstance(refusal, OutOfSram):

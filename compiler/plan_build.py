@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from chiplan.ir import (
     BufferColumns,
+    Certificate,
     ChipId,
     Graph,
     HopColumns,
@@ -19,7 +21,7 @@ from chiplan.ir import (
     Unit,
 )
 
-from .addresses import BufferNeed, assign_addresses, rotation_copies
+from .addresses import AddressSearch, BufferNeed, OutOfSram, assign_addresses, rotation_copies
 from .movements import Movement
 from .scheduled_tiles import ScheduledOperator
 from .scheduling import Lifetime, Schedule, StageWork
@@ -115,6 +117,14 @@ def _buffer_needs(
     return needs
 
 
+@dataclass(frozen=True)
+class PlacedBuffers:
+    """All buffers with their addresses, and a certificate of every chip where a solver had to find them."""
+
+    columns: BufferColumns
+    certificates: tuple[Certificate, ...]
+
+
 def build_buffers(
     graph: Graph,
     stages: Sequence[StageWork],
@@ -122,21 +132,33 @@ def build_buffers(
     target: Target,
     users: int,
     names: dict[str, int],
-) -> BufferColumns:
+    search: AddressSearch | None = None,
+) -> PlacedBuffers:
     """Addresses of all buffers on all chips; raises OutOfSram."""
     rows: list[tuple[int, int, int, int, int, int, int]] = []
+    certificates = []
     lifetimes: dict[int, dict[str, Lifetime]] = {}
     for (chip, name), life in schedule.lifetimes.items():
         lifetimes.setdefault(chip, {})[name] = life
     for stage in stages:
         held = lifetimes.get(stage.first_chip, {})
         needs = _buffer_needs(graph, stage, held, schedule.interval, users)
-        addresses = assign_addresses(stage.first_chip, needs, target.chip, schedule.interval)
+        try:
+            placed = assign_addresses(stage.first_chip, needs, target.chip, schedule.interval, search)
+        except OutOfSram as shortage:
+            shortage.graph, shortage.operators = graph, stage.operators
+            raise
         rows += [
             (stage.first_chip, address, names[n.tensor], n.nbytes, n.copies, n.birth, n.death)
-            for n, address in zip(needs, addresses, strict=True)
+            for n, address in zip(needs, placed.addresses, strict=True)
         ]
+        certificates += [] if placed.certificate is None else [placed.certificate]
     rows.sort()
+    return PlacedBuffers(_columns(rows), tuple(certificates))
+
+
+def _columns(rows: Sequence[tuple[int, ...]]) -> BufferColumns:
+    """Rows (chip, address, tensor, nbytes, copies, birth, death) as columns."""
     columns = np.array(rows, dtype=np.int64).reshape(-1, 7)
     return BufferColumns(
         chip=columns[:, 0].astype(np.int32),

@@ -16,7 +16,7 @@ def fold_stages(stages: Sequence[StageSummary]) -> list[Run[StageSummary]]:
 
 def _figures(stage: StageSummary) -> Hashable:
     busy = tuple(stage.busy.values())
-    held = (stage.weight_bytes, stage.state_bytes, stage.sram_bytes)
+    held = (stage.sram_bytes, stage.memory.needed, stage.memory.alive, tuple(stage.memory.kinds.values()))
     return stage.mesh, stage.operators, stage.recomputed, stage.tiles, busy, held
 
 

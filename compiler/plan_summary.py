@@ -5,7 +5,7 @@ Every figure here is a count of what the plan states; the simulator says whether
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from chiplan.ir import (
     Graph,
     Link,
     LinkId,
+    MemoryPeak,
     Operator,
     Plan,
     Reducer,
@@ -27,6 +28,8 @@ from chiplan.ir import (
     tile_timing,
 )
 
+from .addresses import BufferNeed
+from .memory_kinds import kinds_of_stage, peak_of_chip
 from .quantities import counted, grouped
 
 UNITS = tuple(Unit)
@@ -37,7 +40,8 @@ class StageSummary:
     """One stage. `busy[unit]` is the cycles that the busiest instance is held by one micro-batch.
 
     first_node, last_node: ONNX nodes of which no other stage has a part, where there are such.
-    sram_bytes: the address space that its fullest chip's buffers cover, all copies counted.
+    sram_bytes: the address space that its fullest chip's buffers cover, all copies counted. memory: the
+    fullest cycle of the interval, whose bytes no addresses can do without; `needed` is the addresses' top.
     """
 
     index: int
@@ -52,6 +56,7 @@ class StageSummary:
     sram_bytes: int
     weight_bytes: int
     state_bytes: int
+    memory: MemoryPeak
 
 
 @dataclass(frozen=True)
@@ -233,7 +238,23 @@ def _summarise_stage(plan: Plan, index: int, nodes: Sequence[str]) -> StageSumma
         sram_bytes=sram_bytes(plan, first),
         weight_bytes=_role_bytes(plan, first, Role.WEIGHT),
         state_bytes=_role_bytes(plan, first, Role.STATE),
+        memory=_memory(plan, stage),
     )
+
+
+def _memory(plan: Plan, stage: Stage) -> MemoryPeak:
+    buffers, first = plan.buffers, int(stage.chips[0])
+    rows = np.flatnonzero(buffers.chip == first)
+    columns = (buffers.tensor, buffers.nbytes, buffers.copies, buffers.birth, buffers.death)
+    needs = [
+        BufferNeed(plan.tensor_names[tensor], *figures)
+        for tensor, *figures in zip(*(column[rows].tolist() for column in columns), strict=True)
+    ]
+    kinds = kinds_of_stage(plan.graph, stage.program.operators)
+    peak = peak_of_chip(needs, kinds, plan.target.chip, int(plan.interval), chip_id=first, shown=0)
+    alignment = plan.target.chip.alignment
+    extents = -(-buffers.nbytes[rows] // alignment) * alignment * buffers.copies[rows]
+    return replace(peak, needed=int((buffers.address[rows] + extents).max(initial=0)))
 
 
 def summarise_stages(plan: Plan) -> tuple[StageSummary, ...]:

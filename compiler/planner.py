@@ -11,7 +11,7 @@ from chiplan.partitioner import StageCuts, cut_stages, least_load, place_stages,
 from .addresses import OutOfSram
 from .bounds import interval_bounds, latency_bound, memory_bound
 from .interval_search import Found, IntervalSearch, certify
-from .memory_check import check_tables, refuse_memory
+from .memory_check import Shortage, check_tables, refuse_memory
 from .options import Options, silent
 from .partitioning import GraphProblem, build_problem
 from .scheduling import Schedule, StageWork, one_chip
@@ -86,18 +86,20 @@ class Planner:
         if self.options.objective == "throughput" and cuts.bound >= self.beat:
             return None
         # What is proved, is proved for the whole SRAM; first fit may need some to spare.
-        proved, spare = (built, cuts), 0
+        proved, spare, first = (built, cuts), 0, built
+        last: OutOfSram | None = None
         for _ in range(_RETRIES):
             try:
                 best = self._best_with_fewer(built, cuts)
                 return None if best is None else self._planned(*proved, best)
             except OutOfSram as shortage:
+                last = shortage
                 spare += max(shortage.needed - shortage.available, self.target.chip.usable_bytes // 64)
             built = self._problem(spare)
             cuts = self._cuts(built)
             if cuts is None:
                 break
-        raise self._no_cut(built)
+        raise self._no_cut(first, last)
 
     def _cuts(self, built: GraphProblem) -> StageCuts | None:
         self.progress(f"cutting {built.problem.items} items into stages")
@@ -166,12 +168,13 @@ class Planner:
             spare=spare,
         )
 
-    def _no_cut(self, built: GraphProblem) -> NoCut:
-        return NoCut(partial(self._refusal, built), memory_bound(built.problem, self.target.chip).value)
+    def _no_cut(self, built: GraphProblem, last: OutOfSram | None = None) -> NoCut:
+        return NoCut(partial(self._refusal, built, last), memory_bound(built.problem, self.target.chip).value)
 
-    def _refusal(self, built: GraphProblem) -> Infeasible:
+    def _refusal(self, built: GraphProblem, last: OutOfSram | None) -> Infeasible:
         wider = replace(built.problem, stages=max(_MOST_CHIPS, self.target.topology.chips))
-        return refuse_memory(built.problem, self.chips, smallest_stage_count(wider), self.target)
+        shortage = Shortage(self.graph, self.target, self.options, self.chips, last)
+        return refuse_memory(built.problem, smallest_stage_count(wider), shortage)
 
     def _place(self, built: GraphProblem, cut: tuple[int, ...]) -> tuple[tuple[StageWork, ...], Certificate]:
         operators = built.operators_of(cut)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .memory_peak import MemoryPeak
+
 
 class ExitCode(IntEnum):
     """What a verb's exit status means."""
@@ -32,6 +34,10 @@ class Problem:
     needed: int | None = None
     available: int | None = None
     smallest_chips: int | None = None
+    memory: MemoryPeak | None = None
+    """Of a refusal about memory: the fullest chip and cycle, and what is alive there."""
+    cures: tuple[str, ...] = ()
+    """Each a thing to change, in words; also in `message`."""
 
 
 class ChiplanError(Exception):

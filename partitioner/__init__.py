@@ -1,5 +1,11 @@
 """Which chip does what: stage cuts and placement, solved with OR-Tools and certified."""
 
+from .allocation_check import allocation_fault
+from .allocation_first_fit import FirstFit, by_size, first_fit
+from .allocation_hill_climbing import climb
+from .allocation_model import AllocationRules
+from .allocation_problem import AllocationProblem, on_a_line
+from .allocation_solve import SEARCHES, Allocation, allocate
 from .group_placement import place_groups
 from .group_problem import GroupArc, GroupPlan, GroupProblem
 from .group_sequence import plan_sequence
@@ -16,8 +22,13 @@ from .solver import watching
 from .stages import FewestStages, StageCuts, cut_stages, smallest_stage_count
 
 __all__ = [
+    "SEARCHES",
+    "Allocation",
+    "AllocationProblem",
+    "AllocationRules",
     "Carried",
     "FewestStages",
+    "FirstFit",
     "GroupArc",
     "GroupPlan",
     "GroupProblem",
@@ -29,10 +40,16 @@ __all__ = [
     "ShardingSolution",
     "StageCuts",
     "Variable",
+    "allocate",
+    "allocation_fault",
+    "by_size",
+    "climb",
     "cut_stages",
+    "first_fit",
     "frontier",
     "group_shapes",
     "least_load",
+    "on_a_line",
     "place_groups",
     "place_stages",
     "plan_counts",

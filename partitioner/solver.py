@@ -13,6 +13,9 @@ LinearExpr = cp_model.LinearExpr | cp_model.IntVar | int
 """What a model adds up: variables, sums of them, constants."""
 IntVar = cp_model.IntVar
 CpModel = cp_model.CpModel
+LOWEST_MIN_FIRST, IN_ORDER = cp_model.CHOOSE_LOWEST_MIN, cp_model.CHOOSE_FIRST
+SMALLEST_VALUE = cp_model.SELECT_MIN_VALUE
+"""How a search branches: on the variable that could be lowest or the next in order, to its smallest value."""
 
 _STATUS = {
     cp_model.OPTIMAL: "optimal",
@@ -69,17 +72,25 @@ def solve(
     *,
     minimising: bool = True,
     known: int | None = None,
+    workers: int = 2,
+    fixed_search: bool = False,
+    seconds: float | None = None,
 ) -> Solution:
     """Solve with a fixed seed, a fixed number of interleaved workers and a deterministic limit, so that
     the same model gives the same answer on every machine.
 
     `known` is the objective of a solution that the caller has already; the certificate speaks of it
-    when the limit comes before the solver's own.
+    when the limit comes before the solver's own. `fixed_search` decides variables in the model's own
+    order alone. `seconds` is a stop by the clock, for benchmarks: answers may differ between machines.
     """
     solver = cp_model.CpSolver()
     solver.parameters.random_seed = 1
-    solver.parameters.num_workers = 2
-    solver.parameters.interleave_search = True
+    solver.parameters.num_workers = workers
+    solver.parameters.interleave_search = workers > 1
+    if fixed_search:
+        solver.parameters.search_branching = cp_model.FIXED_SEARCH
+    if seconds is not None:
+        solver.parameters.max_time_in_seconds = seconds
     solver.parameters.max_deterministic_time = deterministic_limit
     tell = _watcher.get()
     if tell is not None:

@@ -30,7 +30,7 @@ def test_live_buffers_never_overlap(interval: int, cases: list[tuple[int, int, i
         )
         for i, (size, birth, life, stays) in enumerate(cases)
     ]
-    addresses = assign_addresses(0, needs, CHIP, interval)
+    addresses = assign_addresses(0, needs, CHIP, interval).addresses
     alive = []
     for need, address in zip(needs, addresses, strict=True):
         assert address % CHIP.alignment == 0
@@ -63,5 +63,5 @@ def test_what_sticks_out_is_placed_first() -> None:
     unit = CHIP.usable_bytes // 16 // CHIP.alignment * CHIP.alignment
     cases = [("a", 8, 5, 6), ("b", 5, 8, 9), ("c", 4, 7, 12), ("d", 5, 5, 10)]
     needs = [BufferNeed(name, size * unit, 1, birth, death) for name, size, birth, death in cases]
-    addresses = assign_addresses(0, needs, CHIP, 20)
+    addresses = assign_addresses(0, needs, CHIP, 20).addresses
     assert max(a + n.nbytes for a, n in zip(addresses, needs, strict=True)) <= CHIP.usable_bytes

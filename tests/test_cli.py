@@ -66,6 +66,7 @@ def test_wrong_usage_is_one_line_and_exit_2(words: list[str], expected: str, cap
     assert expected in refusal["errors"][0]["message"]
     assert set(refusal["errors"][0]) == {
         "code", "message", "node", "operator", "dimension", "needed", "available", "smallest_chips",
+        "memory", "cures",
     }  # fmt: skip
 
 

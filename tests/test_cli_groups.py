@@ -19,7 +19,7 @@ from chiplan.compiler.plan_folding import fold_edges, fold_stages
 from chiplan.compiler.plan_frontier import FrontierPoint, mark_nondominated
 from chiplan.compiler.plan_summary import EdgeSummary, StageSummary, summarise_edges, wire_types
 from chiplan.compiler.quantities import excess, groups_words, least_and_most
-from chiplan.ir import Bound, ChipId, Plan, PlannedCollective, ShardingChoice, Unit, read_plan
+from chiplan.ir import Bound, ChipId, MemoryPeak, Plan, PlannedCollective, ShardingChoice, Unit, read_plan
 
 Capture = pytest.CaptureFixture[str]
 PINS = ["--pin", "node_linear_6=k", "--pin", "node_linear_13=k"]
@@ -42,7 +42,8 @@ def decode_plan(decode_file: Path) -> Plan:
 def _stage(index: int, weights: int = 8) -> StageSummary:
     chips = tuple(ChipId(4 * index + rank) for rank in range(4))
     busy = dict.fromkeys(Unit, 5)
-    return StageSummary(index, chips, (2, 2), f"a{index}", f"b{index}", 3, 0, 9, busy, 64, weights, 0)
+    peak = MemoryPeak(chips[0], 7 + index, f"a{index}", 60, 64, 100, {"weights": weights}, ())
+    return StageSummary(index, chips, (2, 2), f"a{index}", f"b{index}", 3, 0, 9, busy, 64, weights, 0, peak)
 
 
 def _edge(source: int, destination: int, nbytes: int = 16, cycles: int = 4) -> EdgeSummary:

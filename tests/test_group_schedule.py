@@ -48,7 +48,7 @@ def plan_of(graph: Graph, target: Target, stages: tuple[StageWork, ...], schedul
         build_stages(stages, schedule),
         transfers,
         hops,
-        build_buffers(graph, stages, schedule, target, 1, names),
+        build_buffers(graph, stages, schedule, target, 1, names).columns,
         Cycle(schedule.latency),
         Cycle(schedule.interval),
         users=1,
