@@ -23,6 +23,7 @@ from .graph import (
     Tensor,
     Unit,
 )
+from .input_file import NotRegular, TooLarge, open_regular, read_regular
 from .mesh import (
     Cut,
     Exchange,
@@ -50,7 +51,9 @@ from .plan import (
     TileProgram,
     TransferColumns,
 )
-from .plan_file import is_plan_file, plan_bytes, read_plan, write_plan
+from .plan_container import is_plan_file
+from .plan_file import plan_bytes, read_plan, write_plan
+from .printable import is_name, printable
 from .target import (
     Chip,
     CopyUnit,
@@ -76,7 +79,7 @@ from .tiling import (
     tile_timing,
     unit_instances,
 )
-from .types import Bytes, ChipId, Cycle, DType, LinkId, Shape, dtype_of
+from .types import Bytes, ChipId, Cycle, DType, Lines, LinkId, Shape, dtype_of
 from .views import (
     Expand,
     Own,
@@ -92,6 +95,7 @@ from .views import (
     step_shape,
     view_shape,
 )
+from .whole_file import whole_file
 
 __all__ = [
     "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
@@ -101,6 +105,7 @@ __all__ = [
     "MatrixRule", "MatrixUnit", "MeshPlace", "Operand", "Operator", "Origin", "Output", "Own", "Plan",
     "PlannedCollective", "Problem", "Reducer", "Reshape", "Result", "Role", "Shape", "Sharding",
     "ShardingChoice", "Slice", "Split", "Stage", "State", "Target", "Tensor", "TileColumns",
+    "Lines", "NotRegular", "TooLarge", "is_name", "open_regular", "printable", "read_regular", "whole_file",
     "TileProgram", "TileTiming", "Tiling",
     "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit", "View", "ViewStep", "Window",
     "apply_step", "apply_view", "assemble", "block_extents", "dtype_of", "is_plan_file", "load_index",
