@@ -65,10 +65,10 @@ def read_external(folder: Path, tensor: TensorProto) -> TensorProto:
 def _needed(tensor: TensorProto) -> int:
     """Bytes of a tensor."""
     try:
-        itemsize: int = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except KeyError:
         raise _missing(tensor, f"its type {tensor.data_type} is unknown") from None
-    return itemsize * prod(tensor.dims)
+    return int(itemsize) * int(prod(tensor.dims))
 
 
 def _is_inside(folder: Path, path: Path) -> bool:

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from .graph import Graph, Operand, Operator, Output, Result, Tensor, Unit
+from .graph import Graph, Operand, Operator, Output, Result, Role, Tensor, Unit
 from .mesh import Exchange, ExchangeKind
 from .plan import Plan, Stage
 from .target import Target
@@ -19,6 +19,13 @@ from .views import Own, Slice, ViewStep, Window, step_shape, view_shape
 
 MOST_ELEMENTS = 2**48
 """More elements than any tensor has; a file that claims more is refused."""
+MOST_COMPUTED = 2**30
+"""Elements of a tensor that is computed, or of what a view shows of one: each must lie in a chip's SRAM,
+and the simulator holds a cycle for every one of them."""
+MOST_FIGURE = 2**50
+"""Of a target: bytes, bandwidths, a clock."""
+MOST_CYCLES = 2**20
+"""Of a target: cycles that a row, a vector, a flit, a hop or a pipeline takes."""
 MOST_AXES = 16
 """Fewer than numpy's limit on dimensions, with room for the axes that a view splits off."""
 LAST_CYCLE = 2**60
@@ -27,7 +34,7 @@ LAST_CYCLE = 2**60
 
 def first_problem(plan: Plan) -> str | None:
     """What is wrong with the plan's references, in words; None when all exist."""
-    problems = chain(_target(plan.target), _graph(plan.graph), _figures(plan))
+    problems = chain(_target(plan.target), _graph(plan.graph), _durations(plan), _figures(plan))
     found = next(problems, None)
     # Columns refer into graph and topology: they are looked at only when those hold.
     return found if found is not None else next(_columns(plan), None)
@@ -63,14 +70,39 @@ def _target(target: Target) -> Iterator[str]:
         "chips": target.topology.chips,
     }
     for name, value in positive.items():
-        if value < 1:
-            yield f"the target's {name} must be at least 1, found {value}"
+        if not 1 <= value <= MOST_FIGURE:
+            yield f"the target's {name} must be from 1 to 2^50, found {value}"
+    if any(not 0 <= cycles <= MOST_CYCLES for cycles in (*_delays(target), _slowest(target))):
+        yield "a unit or a link of the target takes less than 0 or more than 2^20 cycles"
     topology = target.topology
+    if topology.chips * chip.usable_bytes > LAST_CYCLE:
+        yield f"the target has {topology.chips} chips of {chip.usable_bytes} bytes"
     ends = np.array([(end.source, end.destination) for end in topology.links], dtype=np.int64)
     if _outside(ends, topology.chips):
         yield "a link of the topology joins a chip that does not exist"
     if not len(topology.node_of) == len(topology.rack_of) == topology.chips:
         yield "the topology does not give one node and one rack a chip"
+
+
+def _delays(target: Target) -> tuple[int, ...]:
+    chip, link = target.chip, target.link
+    units = (chip.matrix, chip.vector, chip.switch, chip.memory)
+    return (link.cycles_per_flit, link.hop_latency, *[unit.depth for unit in units])
+
+
+def _slowest(target: Target) -> int:
+    """Cycles of the slowest rule of a chip: for a row or for a vector."""
+    rules = [rule.cycles_per_row for rules in target.chip.matrix.rules.values() for rule in rules]
+    return max([1, *rules, *target.chip.vector.cycles.values()])
+
+
+def _durations(plan: Plan) -> Iterator[str]:
+    """Every tile's duration must fit 64 bits."""
+    slowest = _slowest(plan.target)
+    for operator in plan.graph.operators:
+        iterations = prod(factor.extent for factor in operator.factors)
+        if iterations * len(operator.body) * slowest > LAST_CYCLE:
+            yield f"operator {operator.name} has {iterations} iterations"
 
 
 def _graph(graph: Graph) -> Iterator[str]:
@@ -79,7 +111,7 @@ def _graph(graph: Graph) -> Iterator[str]:
             yield f"tensor {name} is named {tensor.name}"
         if len(tensor.shape) > MOST_AXES or min(tensor.shape, default=1) < 1:
             yield f"tensor {name} has the shape {tensor.shape}"
-        elif prod(tensor.shape) > MOST_ELEMENTS:
+        elif prod(tensor.shape) > _most_elements(tensor):
             yield f"tensor {name} has {prod(tensor.shape)} elements"
         elif (rows := tensor.resident_rows) is not None and not (
             0 <= rows[0] < len(tensor.shape) and 0 <= rows[1] <= tensor.shape[rows[0]]
@@ -95,6 +127,11 @@ def _graph(graph: Graph) -> Iterator[str]:
     yield from _exchanges(graph)
     for output in graph.outputs:
         yield from _view_of(output, graph)
+
+
+def _most_elements(tensor: Tensor) -> int:
+    """Of a tensor, and of what is seen of it: a weight is there from the start, however large."""
+    return MOST_ELEMENTS if tensor.role is Role.WEIGHT else MOST_COMPUTED
 
 
 def _sharding(tensor: Tensor) -> Iterator[str]:
@@ -203,6 +240,7 @@ def _view_of(item: Operand | Output, graph: Graph) -> Iterator[str]:
         yield f"tensor {item.tensor} does not exist"
         return
     tensor = graph.tensors[item.tensor]
+    most = _most_elements(tensor)
     shape = tensor.whole_shape if isinstance(item, Output) else tensor.shape
     for step in item.view:
         fits = _arguments_fit(step, shape)
@@ -210,7 +248,7 @@ def _view_of(item: Operand | Output, graph: Graph) -> Iterator[str]:
             shape = step_shape(step, shape) if fits else ()
         except ValueError:
             fits = False
-        if not fits or min(shape, default=1) < 1 or len(shape) > MOST_AXES or prod(shape) > MOST_ELEMENTS:
+        if not fits or min(shape, default=1) < 1 or len(shape) > MOST_AXES or prod(shape) > most:
             yield f"a {type(step).__name__.lower()} does not fit tensor {item.tensor}"
             return
 
@@ -293,6 +331,11 @@ def _columns(plan: Plan) -> Iterator[str]:
     )  # fmt: skip
     if any(_outside(np.abs(column), LAST_CYCLE) for column in times):
         yield "a cycle or an address is beyond what any chip has"
+    buffers, alignment = plan.buffers, float(plan.target.chip.alignment)
+    # As floating-point numbers: the product of two columns may not fit 64 bits.
+    ends = buffers.copies.astype(np.float64) * (np.abs(buffers.nbytes) + alignment) + buffers.address
+    if len(ends) and ends.max() > LAST_CYCLE:
+        yield "the copies of a buffer end beyond what any chip has"
     for number, stage in enumerate(plan.stages):
         yield from (f"stage {number}: {problem}" for problem in _stage(stage, plan))
 
