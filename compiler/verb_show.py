@@ -20,7 +20,7 @@ from .collection import collection_paused
 @collection_paused()
 def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, sharding: bool, as_json: bool) -> ExitCode:
     """Show PLAN: stages, chips, links, memory, interval, latency, what binds."""
-    from .cli_inputs import plan_of
+    from .cli_inputs import shown_plan
     from .cli_sharding import print_sharding
     from .cli_show import plan_document, print_plan
     from .drawing import partition_dot
@@ -29,7 +29,7 @@ def show_verb(plan_path: Path, dot: Path | None, svg: Path | None, sharding: boo
     printed = [dot, svg].count(STANDARD_OUTPUT)
     if printed + as_json > 1:
         raise click.UsageError("--dot -, --svg - and --json each need standard output; keep one")
-    plan = plan_of(plan_path)
+    plan = shown_plan(plan_path)
     for path, draw in ((dot, partition_dot), (svg, partition_svg)):
         if path is not None:
             check_not_input(path, plan_path)

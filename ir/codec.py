@@ -244,7 +244,7 @@ def _is_float(data: Any) -> bool:
 
 
 def _decode_checked(data: Any) -> str:
-    if not isinstance(data, str) or not is_name(data):
+    if not is_name(data):
         raise CodecError(f"expected a string of characters that can be shown, found {_short(data)}")
     return data
 

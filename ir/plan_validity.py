@@ -6,7 +6,7 @@ plan is right is the simulator's verdict, fault by fault.
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from math import prod
+from math import isfinite, prod
 
 import numpy as np
 
@@ -46,9 +46,19 @@ def _figures(plan: Plan) -> Iterator[str]:
     for name, value in (("users", plan.users), ("batch", plan.batch), ("sequence", plan.sequence)):
         if not 1 <= value < 2**31:
             yield f"{name} must be at least 1, found {value}"
+    for option, text in plan.options:
+        if (option == "context" or option.startswith("bind ")) and not _is_count(text):
+            yield f"the option {option} is the number {text!r:.40}"
+    numbers = [number for c in plan.certificates for number in (c.gap, c.deterministic_time)]
+    if not all(map(isfinite, numbers)):
+        yield "a certificate's numbers are not finite"
     for name, value in (("latency", plan.latency), ("interval", plan.interval)):
         if not 1 <= value < LAST_CYCLE:
             yield f"{name} must be at least 1 cycle, found {value}"
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 12
 
 
 def _target(target: Target) -> Iterator[str]:

@@ -3,9 +3,11 @@
 Terminals obey escape sequences, and a line break inside a name forges a line of output.
 """
 
+from typing import TypeGuard
+
 MOST_SHOWN = 2000
 """Characters of one message."""
-MOST_NAME = 4096
+MOST_NAME = 2**16
 """Characters of one name in a model or a plan."""
 
 
@@ -18,6 +20,7 @@ def printable(text: str, most: int = MOST_SHOWN) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def is_name(text: str) -> bool:
-    """Whether `text` may be a name in a model or a plan: every character can be seen, and not too many."""
-    return len(text) <= MOST_NAME and text.isprintable()
+def is_name(text: object) -> TypeGuard[str]:
+    """Whether `text` may be a name in a model or a plan: text, every character can be seen, and not too
+    many."""
+    return isinstance(text, str) and len(text) <= MOST_NAME and text.isprintable()
