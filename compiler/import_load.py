@@ -160,7 +160,10 @@ def _texts(path: Path, graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _check_names(path: Path, graph: onnx.GraphProto) -> None:
-    """Every value is defined once, and before it is used (which the walk checks)."""
+    """Every value is defined once, and before it is used (which the walk checks); outputs differ."""
+    outputs = [value.name for value in graph.output]
+    if len(set(outputs)) < len(outputs):
+        raise _broken(path, f"two of its {len(outputs)} outputs have one name")
     seen: set[str] = set()
     initializers = {tensor.name for tensor in graph.initializer}
     defined = [value.name for value in graph.input if value.name not in initializers]

@@ -198,7 +198,7 @@ def change_document(data: bytes, random: np.random.Generator) -> bytes:
 
 def _change_json(value: Any, random: np.random.Generator) -> None:
     """Down to somewhere inside, then a change there."""
-    while True:
+    while isinstance(value, dict | list):
         keys = list(value) if isinstance(value, dict) else list(range(len(value)))
         if not keys:
             return
@@ -206,6 +206,8 @@ def _change_json(value: Any, random: np.random.Generator) -> None:
         if not isinstance(value[key], dict | list) or not value[key] or random.random() < 0.08:
             break
         value = value[key]
+    else:
+        return
     match int(random.integers(8)):
         case 0:
             del value[key]

@@ -12,16 +12,18 @@ A try is a number: seed, kind and number give the same bytes on every machine.
 import contextlib
 import io
 import json
+import queue
 import resource
-import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -99,19 +101,31 @@ def _worker_tries(seeds: Path, kind: Kind, numbers: range, seed: int) -> Iterato
     words = [str(seeds), kind.name, str(numbers.start), str(numbers.stop), str(seed)]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.fuzzing", *words],
-        cwd=_FOLDER, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
+        cwd=_FOLDER, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as worker:  # fmt: skip
         assert worker.stdout is not None
+        lines: queue.Queue[str] = queue.Queue()
+        reader = threading.Thread(target=_pass_on, args=(worker.stdout, lines), daemon=True)
+        reader.start()
         for number in numbers:
-            ready, _, _ = select.select([worker.stdout], [], [], LIMIT_SECONDS)
-            line = worker.stdout.readline() if ready else ""
-            if not line:
+            try:
+                line = lines.get(timeout=LIMIT_SECONDS)
+            except queue.Empty:
+                line = f"not done in {LIMIT_SECONDS} s"
+            if not line.startswith("{"):
                 worker.kill()
-                why = f"the worker ended with {worker.wait()}" if ready else f"not done in {LIMIT_SECONDS} s"
+                why = line or f"the worker ended with {worker.wait()}"
                 yield Try(number, "crash", LIMIT_SECONDS, detail=why)
                 return
             found = json.loads(line)
             yield Try(**found | {"codes": tuple(found["codes"])})
+
+
+def _pass_on(source: IO[str], lines: "queue.Queue[str]") -> None:
+    """Every line, and an empty one at the end."""
+    for line in source:
+        lines.put(line)
+    lines.put("")
 
 
 # The worker
