@@ -32,7 +32,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("The work", ("batch", "sequence", "context", "bind", "users", "precision")),
     ("The solver's decisions, taken from it", ("groups", "pins", "wire")),
-    ("What is written", ("output", "svg", "as_json", "help")),
+    ("What is written", ("output", "twice", "svg", "as_json", "help")),
 )
 """Options of `compile` and `scale`, as `--help` lists them."""
 

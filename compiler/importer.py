@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto
 
-from chiplan.ir import BadInput, DType, Problem, dtype_of
+from chiplan.ir import BadInput, DType, Problem, dtype_of, printable
 
 from .import_dimensions import Bound, Request, bind_dimensions, check_limits
 from .import_nodes import Node, attribute_values
@@ -43,7 +43,7 @@ def import_model(
     dimensions = {symbol: value for symbol, value in bind.items() if symbol not in controls}
     request = Request(batch, sequence, context, dimensions)
     bound = bind_dimensions(outline.inputs, outline.roles, outline.table, request)
-    return _Import(outline, bound, controls, name or path.stem).run()
+    return _Import(outline, bound, controls, printable(name or path.stem)).run()
 
 
 def _controls(outline: Outline, bind: Mapping[str, int]) -> dict[str, int]:

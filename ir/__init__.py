@@ -52,6 +52,7 @@ from .plan import (
     TransferColumns,
 )
 from .plan_container import is_plan_file
+from .plan_difference import first_difference
 from .plan_file import plan_bytes, read_plan, write_plan
 from .printable import is_name, printable
 from .target import (
@@ -105,7 +106,8 @@ __all__ = [
     "MatrixRule", "MatrixUnit", "MeshPlace", "Operand", "Operator", "Origin", "Output", "Own", "Plan",
     "PlannedCollective", "Problem", "Reducer", "Reshape", "Result", "Role", "Shape", "Sharding",
     "ShardingChoice", "Slice", "Split", "Stage", "State", "Target", "Tensor", "TileColumns",
-    "Lines", "NotRegular", "TooLarge", "is_name", "open_regular", "printable", "read_regular", "whole_file",
+    "Lines", "NotRegular", "TooLarge", "first_difference", "is_name", "open_regular", "printable",
+    "read_regular", "whole_file",
     "TileProgram", "TileTiming", "Tiling",
     "Topology", "TransferColumns", "Transpose", "Unit", "VectorUnit", "View", "ViewStep", "Window",
     "apply_step", "apply_view", "assemble", "block_extents", "dtype_of", "is_plan_file", "load_index",
