@@ -191,7 +191,7 @@ def change_document(data: bytes, random: np.random.Generator) -> bytes:
     members = _members(data)
     document = json.loads(members["plan.json"])
     for _ in range(int(random.integers(1, 4))):
-        _change_json(document["plan"] if random.random() < 0.95 else document, random)
+        _change_json(document.get("plan", document) if random.random() < 0.95 else document, random)
     members["plan.json"] = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     return pack(members)
 
