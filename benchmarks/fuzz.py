@@ -24,10 +24,10 @@ _HEAD = """# Fuzzing
 {total:,} mutated inputs through the command line, {crashes} crashes:
 `python -m benchmarks.fuzz --tries {total} --seed {seed} --write`.
 
-Each is run in a process that may have {memory} GiB of address space and {seconds} s. A *refusal* is one message
-and exit code 2 or 3; *accepted* means that the input still meant something (exit code 0, or 1 for a plan
-with faults). A *crash* is anything else: a traceback, exit code 70, a signal, a try that does not end, a
-file left behind by a refusal, a character that a terminal would obey, more than 120 lines.
+Each is run in a process that may have {memory} GiB of address space and {seconds} s. A *refusal* is one
+message and exit code 2 or 3; *accepted* means that the input still meant something (exit code 0, or 1 for
+a plan with faults). A *crash* is anything else: a traceback, exit code 70, a signal, a try that does not
+end, a file left behind by a refusal, a character that a terminal would obey, more than 120 lines.
 
 | kind | tries | refused | accepted | crashes | slowest (processor time) |
 |---|---:|---:|---:|---:|---:|"""

@@ -13,7 +13,7 @@ from .import_operators import DATA_DEPENDENT, PRIMITIVES
 
 MOST_WORK = 2**32
 """Elements that all folding of a model reads and computes; numpy takes about a nanosecond each."""
-MOST_BYTES = 2**30
+MOST_BYTES = 2**28
 """Bytes of all folded constants of a model, and of what they were folded from."""
 _IN_PYTHON = frozenset(
     ("ScatterND", "ScatterElements", "GatherND", "GatherElements", "OneHot", "TopK", "Pad", "Tile")

@@ -16,7 +16,7 @@ GRAPH_FILE_LIMIT = 2**31
 """Bytes: protobuf itself refuses a message of this size."""
 SMALL_FILE = 2**24
 """Bytes: whatever a file up to this size holds, parsed it fits in two gigabytes."""
-MOST_MESSAGES = 4_000_000
+MOST_MESSAGES = 2_000_000
 """Protobuf messages (nodes, attributes, tensors, dimensions, ...) of a larger file."""
 MOST_NODES = 250_000
 """Nodes, those of branches and of inlined functions too."""
@@ -28,6 +28,8 @@ MOST_ENTRIES = 1_000_000
 """Entries of a list in an attribute."""
 MOST_AXES = 64
 """Dimensions of a stored tensor: numpy holds no more."""
+_MOST_LEVELS = 100
+"""Messages inside of each other: the parser takes no more."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -45,15 +47,20 @@ def check_messages(data: bytes) -> None:
     Bytes that are no protobuf are left to the parser."""
     if len(data) <= SMALL_FILE:
         return
-    waiting: list[tuple[int, int, Descriptor]] = [(0, len(data), ModelProto.DESCRIPTOR)]
+    # From the outermost message to the one that is looked at.
+    inside = [_messages(data, 0, len(data), ModelProto.DESCRIPTOR)]
     found = 1
-    while waiting:
-        begin, end, kind = waiting.pop()
-        for first, last, inner in _messages(data, begin, end, kind):
-            found += 1
-            if found > MOST_MESSAGES:
-                raise LimitExceeded(f"it is made of more than {MOST_MESSAGES:,} parts")
-            waiting.append((first, last, inner))
+    while inside:
+        message = next(inside[-1], None)
+        if message is None:
+            inside.pop()
+            continue
+        found += 1
+        if found > MOST_MESSAGES or len(inside) > _MOST_LEVELS:
+            raise LimitExceeded(
+                f"it has more than {MOST_MESSAGES:,} parts, or {_MOST_LEVELS} inside of each other"
+            )
+        inside.append(_messages(data, *message))
 
 
 def _messages(data: bytes, begin: int, end: int, kind: Descriptor) -> Iterator[tuple[int, int, Descriptor]]:
