@@ -118,8 +118,15 @@ class Walk:
             self.refusals.data_dependent(node, f"the shape of {unsized[0]} depends on computed values")
         elif any(prod(kind.extents) > ELEMENTS_LIMIT for kind in outputs.values()):
             self.refusals.size(node, outputs)
+        elif node.op_type == "Reshape" and not self._keeps_elements(node, outputs):
+            self.refusals.shapes(node, "a reshape keeps the number of elements, and this one does not")
         else:
             self._keep(node, outputs)
+
+    def _keeps_elements(self, node: Node, outputs: Mapping[str, TensorType]) -> bool:
+        """What ONNX's shape inference does not ask for."""
+        elements = prod(self.values.types[node.inputs[0]].extents)
+        return all(prod(kind.extents) == elements for kind in outputs.values())
 
     def _keep(self, node: Node, outputs: Mapping[str, TensorType]) -> None:
         context = Context(outputs, self.values, self.refusals)
