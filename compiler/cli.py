@@ -101,6 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader went away (`chiplan show ... | head`); nothing is left to say to it.
         _forget_output()
         return 141
+    except MemoryError:
+        message = (
+            "this takes more memory than there is here; give the process more, or plan something smaller"
+        )
+        print_refusal((Problem("out_of_memory", message),), ExitCode.BAD_INPUT, as_json)
+        return ExitCode.BAD_INPUT
     except Exception as error:
         if isinstance(error, OSError) and error.errno == ENOSPC:
             _forget_output()

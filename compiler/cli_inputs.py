@@ -4,6 +4,7 @@ from pathlib import Path
 
 from chiplan.ir import BadInput, Plan, Problem, is_plan_file, read_plan
 from chiplan.models import find_model, model_names
+from chiplan.runtime_sim import structural_faults
 
 
 def model_file(name_or_path: str) -> Path:
@@ -13,6 +14,20 @@ def model_file(name_or_path: str) -> Path:
         message = f"{path} is a plan, not a model; give the .onnx file, or simulate or show the plan."
         raise BadInput(Problem("not_a_model", message))
     return path
+
+
+def shown_plan(path: Path) -> Plan:
+    """The same of a plan that holds together: of another, nothing could be shown.
+
+    Raises BadInput (`plan_faulty`) besides."""
+    plan = plan_of(path)
+    faults = structural_faults(plan)
+    if faults:
+        message = (
+            f"{path} does not hold together: {faults[0].message}. `chiplan simulate {path}` lists the faults."
+        )
+        raise BadInput(Problem("plan_faulty", message))
+    return plan
 
 
 def plan_of(path: Path) -> Plan:

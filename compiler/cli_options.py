@@ -67,7 +67,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("baseline_path", "update", "max_latency_regression", "max_interval_regression", "max_chips",
          "max_sram", "allow", "same"),
     ),
-    ("What is written", ("output", "svg", "junit", "markdown", "verify_each", "as_json", "help")),
+    ("What is written", ("output", "twice", "svg", "junit", "markdown", "verify_each", "as_json", "help")),
 )  # fmt: skip
 """Options of `compile`, `scale` and `check`, as `--help` lists them."""
 

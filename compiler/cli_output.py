@@ -11,16 +11,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
-from chiplan.ir import BadInput, ExitCode, Problem
+from chiplan.ir import BadInput, ExitCode, Problem, printable, whole_file
 
 WIDTH = 80
 """Columns of a page that is piped; a terminal has its own."""
 LIKE_SHOWN = 3
 """Problems of one kind that a refusal spells out."""
+MOST_LINES = 50
+"""Lines of one refusal: a file may have problems of any number of kinds."""
 STANDARD_OUTPUT = Path("-")
+
+
+def shown_lines(text: str) -> str:
+    """Text with its line breaks and tabs, but without anything else that a terminal would obey."""
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    kept = (c if c in "\n\t" else printable(c) for c in text)
+    return "".join(kept)
 
 
 class _Page(Console):
@@ -28,6 +40,10 @@ class _Page(Console):
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text with line breaks, but without anything that a terminal would obey."""
+        return super().render_str(shown_lines(text), **options)
 
 
 def page() -> Console:
@@ -53,7 +69,7 @@ def print_refusal(problems: Sequence[Problem], exit_code: ExitCode, as_json: boo
 
 def problem_lines(problems: Sequence[Problem]) -> list[str]:
     """One line a problem; of those that are alike (one code, one operator) the first three, and how
-    many there are besides."""
+    many there are besides; MOST_LINES in all."""
     kinds = Counter((problem.code, problem.operator) for problem in problems)
     seen: Counter[tuple[str, str | None]] = Counter()
     lines = []
@@ -65,6 +81,8 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
             lines.append(problem.message)
         elif seen[kind] == LIKE_SHOWN + 1:
             lines.append(f"and {more:,} more like it (--json lists them all)")
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES - 1 :] = [f"and {len(lines) - MOST_LINES + 1:,} lines more (--json lists them all)"]
     return lines
 
 
@@ -116,14 +134,11 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises BadInput when the file system refuses.
     """
     check_writable(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield beside
-        beside.replace(path)
+        with whole_file(path) as beside:
+            yield beside
     except OSError as error:
         raise _not_writable(path, error.strerror or str(error)) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextmanager

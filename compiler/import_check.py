@@ -58,6 +58,8 @@ def _branch_fault(node: Node) -> str | None:
     branches = [node.attributes.get(name) for name in ("then_branch", "else_branch")]
     if len(node.inputs) != 1 or not node.inputs[0]:
         return "a branch has one input, its condition"
+    if any(branch is None or branch.type != AttributeProto.GRAPH for branch in branches):
+        return "it needs two branches"
     if any(branch is None or len(branch.g.output) != len(node.outputs) for branch in branches):
         return "both branches must have as many results as the node"
     return None

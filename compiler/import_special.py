@@ -73,13 +73,24 @@ def _size(node: Node, values: Values, _refusals: Refusals) -> tuple[Node, ...]:
     return ()
 
 
+def _stored(tensor: TensorProto) -> np.ndarray | None:
+    """The values of a stored tensor; None where its bytes do not fit its type and shape."""
+    try:
+        return numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _constant_of_shape(node: Node, values: Values, refusals: Refusals) -> tuple[Node, ...]:
     """A filled tensor is one number, expanded."""
     if node.inputs[0] not in values.constants:
         refusals.data_dependent(node, f"its shape {node.inputs[0]} is computed from data")
         return ()
     given = node.attributes.get("value")
-    value = numpy_helper.to_array(given.t) if given is not None else np.zeros(1, np.float32)
+    value = np.zeros(1, np.float32) if given is None else _stored(given.t)
+    if value is None or value.size != 1:
+        refusals.refuse("file_broken", node, "its value is not one number; export the model again.")
+        return ()
     scalar = f"{node.name}/value"
     filled = node.rewritten("Expand", (scalar, node.inputs[0]))
     return (constant_node(scalar, value.reshape(()), near=node), filled)

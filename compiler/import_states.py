@@ -14,6 +14,8 @@ import networkx as nx
 from .import_nodes import Node
 from .imported import StatePair
 
+MOST_TRANSPOSES = 64
+"""Transposes and copies in a row between a cache and what is appended to it."""
 _SAME = ("Identity", "Transpose")
 _SIZES = ("Shape", "Size")
 """Operators that read the extents of a value and none of its elements."""
@@ -78,13 +80,16 @@ def _pair(output: str, producers: Mapping[str, Node], ranks: Mapping[str, int]) 
 
 
 def _through_views(name: str, producers: Mapping[str, Node]) -> tuple[Node | None, list[Node]]:
-    """The first node behind `name` that is no transpose, and the transposes, nearest to it first."""
+    """The first node behind `name` that is no transpose, and the transposes, nearest to it first. Behind
+    more than MOST_TRANSPOSES (in a file made to confuse, endlessly many) there is none."""
     steps: list[Node] = []
     node = producers.get(name)
     while node is not None and node.op_type in _SAME and not node.domain:
-        steps.insert(0, node)
+        if len(steps) == MOST_TRANSPOSES:
+            return None, []
+        steps.append(node)
         node = producers.get(node.inputs[0])
-    return node, steps
+    return node, steps[::-1]
 
 
 def _source(name: str, producers: Mapping[str, Node]) -> tuple[str, list[Node]]:
@@ -110,7 +115,7 @@ def _compose(steps: Sequence[Node], rank: int) -> tuple[int, ...] | None:
         if step.op_type == "Identity":
             continue
         perm = step.integers("perm") or tuple(reversed(range(rank)))
-        if len(perm) != rank:
+        if sorted(perm) != list(range(rank)):
             return None
         total = tuple(total[d] for d in perm)
     return total

@@ -126,9 +126,17 @@ def _parameters(initializers: Iterable[TensorProto]) -> tuple[ParameterSummary, 
         if tensor.data_type not in _NO_PARAMETERS:
             counts[tensor.data_type] += prod(tensor.dims)
     return tuple(
-        ParameterSummary(_type_name(kind), count, count * numpy_type(kind).itemsize)
+        ParameterSummary(_type_name(kind), count, count * _itemsize(kind))
         for kind, count in sorted(counts.items())
     )
+
+
+def _itemsize(element_type: int) -> int:
+    """Bytes of an element, none where the type is unknown."""
+    try:
+        return numpy_type(element_type).itemsize
+    except KeyError:
+        return 0
 
 
 def _type_name(element_type: int) -> str:

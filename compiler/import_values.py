@@ -23,6 +23,7 @@ class Values:
     aliases: dict[str, str] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     """Values behind a node that was refused: what hangs on them is not refused again."""
+    _repeated: dict[str, int] = field(default_factory=dict)
 
     def resolve(self, name: str) -> str:
         return self.aliases.get(name, name)
@@ -33,7 +34,8 @@ class Values:
         A tensor without elements is a constant, whatever computes it."""
         unique = name
         while unique in self.types:
-            unique += "'"
+            count = self._repeated[name] = self._repeated.get(name, 0) + 1
+            unique = f"{name}'" if count == 1 else f"{name}'{count}"
         self.types[unique] = kind
         self.aliases[name] = unique
         if kind.is_static and 0 in kind.extents:

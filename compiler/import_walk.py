@@ -6,8 +6,11 @@ from math import prod
 
 import onnx
 
+from chiplan.ir import BadInput, Problem
+
 from .import_fold import CannotFold, Folding
 from .import_functions import FunctionBodies
+from .import_limits import MOST_NODES
 from .import_nodes import Node
 from .import_normalise import normalise
 from .import_operators import DATA_DEPENDENT, PRIMITIVES
@@ -20,6 +23,8 @@ from .import_values import Values
 
 ELEMENTS_LIMIT = 2**40
 """Elements of one tensor: more is a wrong binding, not a model."""
+MOST_VISITS = 4 * MOST_NODES
+"""Nodes, and those of which composite ones consist."""
 
 
 class Walk:
@@ -37,6 +42,7 @@ class Walk:
         self._folding = Folding(opset)
         self._bodies = FunctionBodies(opset)
         self._names: dict[str, int] = {}
+        self._visited = 0
 
     def visit_all(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
@@ -44,6 +50,12 @@ class Walk:
 
     def visit(self, node: Node) -> None:
         """Take one node in. A node that hangs on a refused value is passed over in silence."""
+        self._visited += 1
+        if self._visited > MOST_VISITS:
+            message = (
+                f"the model's operators stand for more than {MOST_VISITS:,} nodes; export a smaller one."
+            )
+            raise BadInput(Problem("file_too_large", message))
         node = replace(node, inputs=tuple(map(self.values.resolve, node.inputs)))
         if not self._has_inputs(node):
             self.values.unknown.update(name for name in node.outputs if name)
@@ -106,8 +118,15 @@ class Walk:
             self.refusals.data_dependent(node, f"the shape of {unsized[0]} depends on computed values")
         elif any(prod(kind.extents) > ELEMENTS_LIMIT for kind in outputs.values()):
             self.refusals.size(node, outputs)
+        elif node.op_type == "Reshape" and not self._keeps_elements(node, outputs):
+            self.refusals.shapes(node, "a reshape keeps the number of elements, and this one does not")
         else:
             self._keep(node, outputs)
+
+    def _keeps_elements(self, node: Node, outputs: Mapping[str, TensorType]) -> bool:
+        """What ONNX's shape inference does not ask for."""
+        elements = prod(self.values.types[node.inputs[0]].extents)
+        return all(prod(kind.extents) == elements for kind in outputs.values())
 
     def _keep(self, node: Node, outputs: Mapping[str, TensorType]) -> None:
         context = Context(outputs, self.values, self.refusals)
@@ -128,8 +147,11 @@ class Walk:
 
     def _unique(self, name: str) -> str:
         """Exporters repeat node names; the second one gets a number."""
-        count = self._names[name] = self._names.get(name, 0) + 1
-        return name if count == 1 else self._unique(f"{name}#{count}")
+        while True:
+            count = self._names[name] = self._names.get(name, 0) + 1
+            if count == 1:
+                return name
+            name = f"{name}#{count}"
 
 
 def _is_primitive(node: Node) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto
 
-from chiplan.ir import BadInput, DType, Problem, dtype_of
+from chiplan.ir import BadInput, DType, Problem, dtype_of, printable
 
 from .import_dimensions import Bound, Request, bind_dimensions, check_limits
 from .import_nodes import Node, attribute_values
@@ -52,7 +52,7 @@ def _bound_import(path: Path, name: str | None, asked: Request) -> "_Import":
     controls = _controls(outline, asked.bind)
     dimensions = {symbol: value for symbol, value in asked.bind.items() if symbol not in controls}
     bound = bind_dimensions(outline.inputs, outline.roles, outline.table, replace(asked, bind=dimensions))
-    return _Import(outline, bound, controls, name or path.stem)
+    return _Import(outline, bound, controls, printable(name or path.stem))
 
 
 def _controls(outline: Outline, bind: Mapping[str, int]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from chiplan.ir import BadInput, Graph, Plan, Problem
 from .axis_factors import NodeAxes, node_axes
 from .cli_output import replacing, replacing_folder
 from .compile import prepare
-from .external_data import bring_data, data_files
+from .data_files import bring_data, data_files
 from .file_nodes import FileNodes, file_nodes
 from .import_load import load_graph_file
 from .import_shapes import TensorType
@@ -72,7 +72,7 @@ class PlannedFile:
     def write_annotated(self, output: Path) -> Written:
         """The model with the plan as multi-device annotations. Its data files are brought along."""
         annotate(self.model, self.plan, self.whole, self.places, self.axes)
-        absent = bring_data(data_files(self.model), self.path.parent, output.parent)
+        absent = bring_data(data_files(self.model, self.path.parent), self.path.parent, output.parent)
         with replacing(output) as beside:
             beside.write_bytes(serialised(self.model))
         entries = [entry for node in self.model.graph.node for entry in node.device_configurations]
@@ -86,7 +86,7 @@ class PlannedFile:
         with replacing_folder(folder) as beside:
             for part, file in zip(parts, files, strict=True):
                 (beside / file).write_bytes(serialised(part.model))
-            absent = bring_data(data_files(self.model), self.path.parent, beside)
+            absent = bring_data(data_files(self.model, self.path.parent), self.path.parent, beside)
             manifest = json.dumps(self._manifest(parts, files), indent=1, sort_keys=True)
             (beside / MANIFEST).write_text(manifest + "\n", encoding="utf-8", newline="\n")
         places = self.places

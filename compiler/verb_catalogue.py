@@ -5,7 +5,7 @@ import click
 from chiplan.ir import ExitCode
 
 from .cli_options import with_json
-from .cli_output import page, print_json
+from .cli_output import page, print_json, shown_lines
 
 TARGETS_EXAMPLES = """
 \b
@@ -57,7 +57,7 @@ def show_target_verb(listed_as_json: bool, name: str, as_json: bool) -> ExitCode
     if as_json or listed_as_json:
         print_json(document)
     else:
-        click.echo(document["toml"], nl=False)
+        click.echo(shown_lines(str(document["toml"])), nl=False)
     return ExitCode.DONE
 
 

@@ -39,6 +39,12 @@ Examples:
 @click.option("--use-annotations", is_flag=True, help="Stages, groups and splits as annotated in MODEL.")
 @click.option("--verify-each", is_flag=True, help="Run the verifier behind every pass; for who changes one.")
 @click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
+@click.option(
+    "--check-reproducible",
+    "twice",
+    is_flag=True,
+    help="Compile a second time in a fresh process; exit code 70, nothing written, if the bytes differ.",
+)
 @with_json
 @collection_paused()
 def compile_verb(
@@ -51,6 +57,7 @@ def compile_verb(
     pareto: bool,
     use_annotations: bool,
     output: Path | None,
+    twice: bool,
     as_json: bool,
     **planning: Any,
 ) -> ExitCode:
@@ -76,28 +83,31 @@ def compile_verb(
     check_writable(output)
     check_not_input(output, source)
 
-    from chiplan.ir import write_plan
+    from chiplan.ir import plan_bytes, printable, write_plan
 
+    from . import reproducible
     from .cli_frontier import frontier_document, print_frontier
     from .cli_summary import plan_figures, print_figures
     from .cli_tables import print_list
     from .compile import compile_model
     from .quantities import size
 
+    asked = {
+        "name": printable(source.stem),
+        **planning,
+        "batch": batch,
+        "sequence": sequence,
+        "context": context,
+        "bind": merged_bindings(bind),
+        "pareto": pareto,
+        "use_annotations": use_annotations,
+    }
     with progress(as_json) as say:
-        compiled = compile_model(
-            source,
-            name=source.stem,
-            target=target,
-            **planning,
-            batch=batch,
-            sequence=sequence,
-            context=context,
-            bind=merged_bindings(bind),
-            pareto=pareto,
-            use_annotations=use_annotations,
-            progress=say,
-        )
+        compiled = compile_model(source, target=target, **asked, progress=say)
+        if twice:
+            say("compiling a second time")
+            request = reproducible.compile_request(source, target_name, **asked)
+            reproducible.check_reproducible(plan_bytes(compiled.plan), request, reproducible.compile_again)
     sha256 = write_plan(compiled.plan, output)
     measured = plan_figures(compiled.plan, compiled.report, sha256)
     if pareto:

@@ -61,11 +61,11 @@ def show_verb(plan_path: Path, form: str | None, sharding: bool, as_json: bool, 
     The page counts what the plan states; `chiplan simulate` says whether it holds. Files are written besides,
     each whole or not at all.
     """
-    from .cli_inputs import plan_of
+    from .cli_inputs import shown_plan
 
     brief, wanted = asked.pop("brief"), Wanted(**asked)
     _check_usage(wanted, form, brief, as_json)
-    plan = plan_of(plan_path)
+    plan = shown_plan(plan_path)
     write_files(plan, plan_path, wanted)
     if as_json:
         from .cli_show import plan_document

@@ -1,16 +1,18 @@
 """Values of weights, read from an ONNX file when numerics asks for them and not before."""
 
 from collections.abc import Iterator
-from math import prod
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from chiplan.ir import BadInput, DType, Origin, Problem, Tensor, apply_view
 
 from .conversion import convert, quantisation_scales, quantise
+from .external_data import external_place, read_external
+from .import_limits import all_tensors
+from .import_load import read_model
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
@@ -25,36 +27,20 @@ def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]
                 yield from _constants(attribute.g)
 
 
-def external_path(folder: Path, name: str, location: str) -> Path:
-    """Where an external tensor's bytes are; refuses a place outside the model's folder."""
-    posix, windows = PurePosixPath(location), PureWindowsPath(location)
-    outside = posix.is_absolute() or bool(windows.anchor) or ".." in (*posix.parts, *windows.parts)
-    if not location or outside:
-        raise BadInput(
-            Problem(
-                "external_data_path",
-                f"initializer {name}: its external data must lie in the model's folder, but the model "
-                f"names {location!r}. Save the model again with its data beside it.",
-                node=name,
-            )
-        )
-    return folder / posix
-
-
 class WeightReader:
     """Values of weights of one model file, with embedded or external data.
 
-    Raises BadInput: `model_file` when the file is no ONNX model, `weights_missing` when the external
-    data is absent or too short, `external_data_path` when it points out of the model's folder.
+    Raises BadInput: `file_broken` and its like when the file is no ONNX model, `weights_missing` when the
+    external data is absent or too short, `external_data_path` when it points out of the model's folder.
     """
 
     def __init__(self, model_path: Path) -> None:
         self._folder = Path(model_path).parent
-        try:
-            model = onnx.load(str(model_path), load_external_data=False)
-        except Exception as error:
-            message = f"{Path(model_path).name}: cannot be read as an ONNX model ({error})"
-            raise BadInput(Problem("model_file", message)) from error
+        model = read_model(Path(model_path))
+        for tensor in all_tensors(model):
+            # onnxruntime reads what it is told to: it is told of no file outside.
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                external_place(self._folder, tensor)
         self._tensors = dict(_constants(model.graph))
 
     def __call__(self, tensor: Tensor) -> np.ndarray:
@@ -73,8 +59,12 @@ class WeightReader:
             message = f"the model holds no initializer {name}: this is not the model that was compiled"
             raise BadInput(Problem("weights_missing", message, node=name))
         if stored.data_location == onnx.TensorProto.EXTERNAL:
-            stored = self._fetch(stored)
-        return numpy_helper.to_array(stored)
+            stored = read_external(self._folder, stored)
+        try:
+            return numpy_helper.to_array(stored)
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"initializer {name} does not hold what its type and shape say ({error})"
+            raise BadInput(Problem("file_broken", message, node=name)) from error
 
     def _converted(self, origin: Origin, stored: np.ndarray, dtype: DType) -> np.ndarray:
         seen = apply_view(origin.view, stored)
@@ -89,23 +79,3 @@ class WeightReader:
                 others = tuple(axis for axis in range(seen.ndim) if axis not in origin.axes)
                 return np.asarray(seen.sum(axis=others, dtype=dtype.numpy))
         raise ValueError(f"unknown conversion {origin.conversion!r} of {origin.initializer}")
-
-    def _fetch(self, stored: onnx.TensorProto) -> onnx.TensorProto:
-        """The tensor with its external bytes embedded."""
-        place = {entry.key: entry.value for entry in stored.external_data}
-        location = place.get("location", "")
-        path = external_path(self._folder, stored.name, location)
-        if not path.is_file():
-            raise self._missing(stored.name, f"the file {location} is not beside the model")
-        needed = prod(stored.dims) * helper.tensor_dtype_to_np_dtype(stored.data_type).itemsize
-        with path.open("rb") as file:
-            file.seek(int(place.get("offset", 0)))
-            raw = file.read(needed)
-        if len(raw) < needed:
-            raise self._missing(stored.name, f"{location} ends after {len(raw)} of its {needed} bytes")
-        return onnx.TensorProto(dims=stored.dims, data_type=stored.data_type, raw_data=raw, name=stored.name)
-
-    @staticmethod
-    def _missing(name: str, reason: str) -> BadInput:
-        message = f"initializer {name}: its values are needed, but {reason}. Put the weights there."
-        return BadInput(Problem("weights_missing", message, node=name))

@@ -26,6 +26,7 @@ from .graph import (
     Tensor,
     Unit,
 )
+from .input_file import NotRegular, TooLarge, open_regular, read_regular
 from .memory_peak import HeldBuffer, MemoryPeak
 from .mesh import (
     Cut,
@@ -54,7 +55,10 @@ from .plan import (
     TileProgram,
     TransferColumns,
 )
-from .plan_file import is_plan_file, plan_bytes, read_plan, write_plan
+from .plan_container import is_plan_file
+from .plan_difference import first_difference
+from .plan_file import plan_bytes, read_plan, write_plan
+from .printable import is_name, printable
 from .target import (
     Chip,
     CopyUnit,
@@ -94,7 +98,7 @@ from .tiling import (
     tile_extents,
     tile_timing,
 )
-from .types import Bytes, ChipId, Cycle, DType, LinkId, Shape, dtype_of
+from .types import Bytes, ChipId, Cycle, DType, Lines, LinkId, Shape, dtype_of
 from .verify import verify_plan
 from .verify_graph import Finding, verify_graph
 from .views import (
@@ -112,23 +116,26 @@ from .views import (
     step_shape,
     view_shape,
 )
+from .whole_file import whole_file
 
 __all__ = [
     "Attribute", "Axis", "AxisMap", "BadInput", "Bound", "BufferColumns", "Bytes", "Certificate",
     "Chip", "ChipId", "ChiplanError", "Codec", "CodecError", "CopyUnit", "Cost", "Cut", "Cycle",
     "DType", "Elapsed", "Exchange", "ExchangeKind", "ExitCode", "Expand", "Factor", "Finding", "Graph",
     "HeldBuffer", "HopColumns", "HostRule", "Incomparable", "Infeasible", "Instruction",
-    "InternalFault", "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors", "MatrixRule",
-    "MatrixUnit", "MemoryPeak", "MeshPlace", "Operand", "Operator", "Origin", "Output", "Own", "Plan",
-    "PlannedCollective", "Problem", "Reducer", "Reshape", "Result", "Role", "Rules", "Shape",
-    "Sharding", "ShardingChoice", "Slice", "Split", "Stage", "State", "Streams", "Target", "Tensor",
-    "TileColumns", "TileProgram", "TileTiming", "Tiling", "Topology", "TransferColumns", "Transpose",
-    "Unit", "VectorUnit", "View", "ViewStep", "Window", "apply_step", "apply_view", "assemble",
-    "block_extents", "constant_lines", "dtype_of", "elapsed_cycles", "figures_line", "graph_lines",
-    "graph_text", "held_lines", "is_plan_file", "load_index", "load_rate", "matrix_factors",
-    "matrix_rules", "mesh_peers", "mesh_places", "mesh_ways", "missing_rule", "moved_bytes",
-    "plan_bytes", "plan_elapsed", "plan_text", "read_graph", "read_plan", "read_plan_text",
-    "read_stages", "record_lines", "sent_lines", "shard", "simplify_view", "stages_lines",
-    "stages_text", "step_shape", "streams_taken", "target_lines", "tile_extents", "tile_timing",
-    "unit_instances", "unit_rate", "verify_graph", "verify_plan", "view_shape", "write_plan",
+    "InternalFault", "Lines", "Link", "LinkId", "LinkRule", "LoopNest", "MatrixFactors", "MatrixRule",
+    "MatrixUnit", "MemoryPeak", "MeshPlace", "NotRegular", "Operand", "Operator", "Origin", "Output",
+    "Own", "Plan", "PlannedCollective", "Problem", "Reducer", "Reshape", "Result", "Role", "Rules",
+    "Shape", "Sharding", "ShardingChoice", "Slice", "Split", "Stage", "State", "Streams", "Target",
+    "Tensor", "TileColumns", "TileProgram", "TileTiming", "Tiling", "TooLarge", "Topology",
+    "TransferColumns", "Transpose", "Unit", "VectorUnit", "View", "ViewStep", "Window", "apply_step",
+    "apply_view", "assemble", "block_extents", "constant_lines", "dtype_of", "elapsed_cycles",
+    "figures_line", "first_difference", "graph_lines", "graph_text", "held_lines", "is_name",
+    "is_plan_file", "load_index", "load_rate", "matrix_factors", "matrix_rules", "mesh_peers",
+    "mesh_places", "mesh_ways", "missing_rule", "moved_bytes", "open_regular", "plan_bytes",
+    "plan_elapsed", "plan_text", "printable", "read_graph", "read_plan", "read_plan_text",
+    "read_regular", "read_stages", "record_lines", "sent_lines", "shard", "simplify_view",
+    "stages_lines", "stages_text", "step_shape", "streams_taken", "target_lines", "tile_extents",
+    "tile_timing", "unit_instances", "unit_rate", "verify_graph", "verify_plan", "view_shape",
+    "whole_file", "write_plan",
 ]  # fmt: skip

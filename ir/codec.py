@@ -23,6 +23,9 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, NewType, Union, get_args, get_origin, get_type_hints
 
+from .printable import is_name
+from .types import Lines
+
 
 class CodecError(ValueError):
     """A JSON value does not have the shape that its type asks for."""
@@ -45,9 +48,12 @@ Omitted = Mapping[type, Mapping[str, Any]]
 class Codec:
     """Encodes and decodes one dataclass type and everything below it."""
 
-    def __init__(self, kind: type, omitted: Omitted | None = None) -> None:
+    def __init__(self, kind: type, omitted: Omitted | None = None, checked_text: bool = False) -> None:
+        """checked_text: decode no string that could not be shown on one line, but for `Lines`."""
         self._omitted = omitted or {}
-        self._coders: dict[Any, Coder] = {}
+        self._coders: dict[Any, Coder] = {Lines: _SCALARS[str]}
+        if checked_text:
+            self._coders[str] = _CHECKED_TEXT
         self._root = self._coder(kind)
 
     def encode(self, value: object) -> Any:
@@ -59,7 +65,7 @@ class Codec:
         return self._root.decode(data)
 
     def _coder(self, hint: Any) -> Coder:
-        while isinstance(hint, NewType):
+        while isinstance(hint, NewType) and hint not in self._coders:
             hint = hint.__supertype__
         if hint not in self._coders:
             self._coders[hint] = self._make(hint)
@@ -237,6 +243,12 @@ def _is_float(data: Any) -> bool:
     return (type(data) is float and math.isfinite(data)) or isinstance(data, dict)
 
 
+def _decode_checked(data: Any) -> str:
+    if not is_name(data):
+        raise CodecError(f"expected a string of characters that can be shown, found {_short(data)}")
+    return data
+
+
 def _plain(kind: type, words: str) -> Coder:
     def decode(data: Any) -> Any:
         _expect(type(data) is kind, words, data)
@@ -254,6 +266,9 @@ _SCALARS: dict[Any, Coder] = {
     bool: _plain(bool, "true or false"),
     NoneType: _plain(NoneType, "null"),
 }
+
+
+_CHECKED_TEXT = _SCALARS[str]._replace(decode=_decode_checked)
 
 
 def _at(name: str, decode: Callable[[Any], Any], item: Any) -> Any:

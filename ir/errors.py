@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from .memory_peak import MemoryPeak
+from .printable import printable
+
+MOST_PROBLEMS = 1000
+"""Problems of one refusal: more help nobody, and a file may have a million."""
 
 
 class ExitCode(IntEnum):
@@ -39,14 +43,19 @@ class Problem:
     cures: tuple[str, ...] = ()
     """Each a thing to change, in words; also in `message`."""
 
+    def __post_init__(self) -> None:
+        # Messages quote files that anybody may have made.
+        object.__setattr__(self, "message", printable(self.message))
+
 
 class ChiplanError(Exception):
-    """A refusal. Carries every problem found, not only the first."""
+    """A refusal. Carries every problem found, not only the first, up to MOST_PROBLEMS."""
 
     exit_code = ExitCode.BAD_INPUT
 
     def __init__(self, problems: Problem | Sequence[Problem]) -> None:
-        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        found = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        self.problems = found[:MOST_PROBLEMS]
         super().__init__("\n".join(problem.message for problem in self.problems))
 
 

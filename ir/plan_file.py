@@ -1,20 +1,11 @@
 """The `.chiplan` file: an uncompressed zip of `plan.json` and one `.npy` a column.
 
-The container is canonical (sorted members, fixed times and attributes), so equal plans are equal
-bytes. A file is read only when packing what was read gives the file's very bytes: every truncation
-and every flipped bit is noticed. `docs/plan-format.md` describes the schema for readers.
+Equal plans are equal bytes. `docs/plan-format.md` describes the schema for readers.
 """
 
 import hashlib
-import io
 import json
-import os
-import struct
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +15,7 @@ import numpy as np
 from .codec import Codec, CodecError
 from .errors import BadInput, Problem
 from .graph import Tensor
+from .input_file import TooLarge
 from .plan import BufferColumns, HopColumns, Plan, Stage, TileColumns, TileProgram, TransferColumns
 from .plan_columns import (
     BUFFERS,
@@ -39,66 +31,46 @@ from .plan_columns import (
     read_group,
     read_npy,
 )
+from .plan_container import (
+    HOSTILE,
+    LARGEST_DOCUMENT,
+    ContainerError,
+    container_bytes,
+    pack,
+    unpack,
+)
 from .plan_validity import first_problem
 from .target import Link, Topology
 from .types import ChipId, DType
+from .whole_file import whole_file
 
 FORMAT = "chiplan"
 VERSION = 3
-LARGEST_FILE = 2**32
-"""Bytes; a larger file is refused unread."""
-
-_FIXED_TIME = (1980, 1, 1, 0, 0, 0)
-_HOSTILE = (
-    zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, KeyError,
-    IndexError, OSError, EOFError, OverflowError, MemoryError,
-)  # fmt: skip
-"""What the zip and JSON readers raise on bytes made to confuse them."""
-
 _SECOND_FIELDS = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
 
 
 def plan_bytes(plan: Plan) -> bytes:
     """The content of the plan's file: the same bytes for equal plans."""
-    return _pack(_members(plan))
+    return pack(_members(plan))
 
 
 def write_plan(plan: Plan, path: str | Path) -> str:
-    """Write the plan and return the file's sha256 in hex. The file is written beside its place and
-    then renamed, so a failure leaves an older file intact. Raises BadInput (`plan_not_written`), also
-    where something lies that is no regular file: a device would be replaced by the plan."""
+    """Write the plan and return the file's sha256 in hex. It is written whole or not at all.
+
+    Raises BadInput (`plan_not_written`), also where something lies that is no regular file: a device
+    would be replaced by the plan."""
     path = Path(path)
     if path.exists() and not path.is_file():
         message = f"cannot write the plan to {path}: it is no regular file. Choose another place with -o."
         raise BadInput(Problem("plan_not_written", message))
     data = plan_bytes(plan)
     try:
-        _replace(path, data)
+        with whole_file(path) as beside:
+            beside.write_bytes(data)
     except OSError as error:
         message = f"cannot write the plan to {path}: {error.strerror or error}. Choose another place with -o."
         raise BadInput(Problem("plan_not_written", message)) from None
     return hashlib.sha256(data).hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        beside.chmod(0o666 & ~_creation_mask())
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
-
-
-def _creation_mask() -> int:
-    """The process's umask: a renamed temporary file must not stay private to its owner."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -110,16 +82,11 @@ def read_plan(path: str | Path) -> Plan:
     if _begins_as_model(data):
         message = f"{path} is a model, not a plan. Compile it first: chiplan compile {path} --target NAME"
         raise BadInput(Problem("not_a_plan", message))
-    return _decode_plan(_unpack(data, str(path)), str(path))
-
-
-def is_plan_file(path: str | Path) -> bool:
-    """Whether a file presents itself as a plan, whole or not: a zip that holds a plan.json."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return "plan.json" in archive.namelist()
-    except _HOSTILE:
-        return False
+        members = unpack(data)
+    except ContainerError as error:
+        raise _broken(str(path), str(error)) from None
+    return _decode_plan(members, str(path))
 
 
 def _begins_as_model(data: bytes) -> bool:
@@ -130,15 +97,13 @@ def _begins_as_model(data: bytes) -> bool:
 
 def _file_bytes(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        return container_bytes(path)
+    except TooLarge as error:
+        raise _broken(str(path), str(error.strerror)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         message = f"cannot read the plan {path}: {reason}. Make one with chiplan compile."
         raise BadInput(Problem("plan_not_found", message)) from None
-    if len(data) > LARGEST_FILE:
-        raise _broken(str(path), f"it is larger than {LARGEST_FILE} bytes")
-    return data
 
 
 def _broken(name: str, reason: str) -> BadInput:
@@ -204,38 +169,12 @@ def _stored(tensor: Tensor) -> np.ndarray:
     return value.view(_storage(tensor.dtype)) if tensor.dtype is DType.BF16 else value
 
 
-def _pack(members: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(members):
-            info = zipfile.ZipInfo(name, _FIXED_TIME)
-            info.create_system = 3
-            info.external_attr = 0o100644 << 16
-            archive.writestr(info, members[name])
-    return buffer.getvalue()
-
-
-def _unpack(data: bytes, name: str) -> dict[str, bytes]:
-    """The members; raises BadInput unless `data` is exactly what `_pack` makes of them."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            if any(entry.compress_type or entry.file_size != entry.compress_size for entry in entries):
-                raise _broken(name, "its members are compressed")
-            if sum(entry.file_size for entry in entries) > len(data):
-                raise _broken(name, "its members are larger than the file")
-            members = {entry.filename: archive.read(entry) for entry in entries}
-        if _pack(members) != data:
-            raise _broken(name, "its container is not the canonical one")
-    except _HOSTILE as error:
-        raise _broken(name, f"it cannot be unpacked ({type(error).__name__})") from None
-    return members
-
-
 def _decode_plan(members: dict[str, bytes], name: str) -> Plan:
+    if len(members.get("plan.json", b"")) > LARGEST_DOCUMENT:
+        raise _broken(name, f"plan.json has more than {LARGEST_DOCUMENT:,} bytes")
     try:
         document = json.loads(members["plan.json"])
-    except _HOSTILE:
+    except HOSTILE:
         raise _broken(name, "plan.json is missing or is no JSON") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise _broken(name, "plan.json does not say that it is a chiplan plan")
@@ -325,6 +264,7 @@ def _empty_codec() -> Codec:
 
     return Codec(
         Plan,
+        checked_text=True,
         omitted={
             Tensor: {"value": None},
             Topology: {"links": (), "node_of": (), "rack_of": ()},

@@ -6,7 +6,7 @@ plan is right is the simulator's verdict, fault by fault.
 
 from collections.abc import Iterator
 from itertools import chain
-from math import prod
+from math import isfinite, prod
 
 import numpy as np
 
@@ -16,13 +16,19 @@ from .target import Target
 from .verify_graph import broken_shapes
 from .verify_tensors import MOST_AXES, MOST_ELEMENTS
 
+MOST_FIGURE = 2**50
+"""Of a target: bytes, bandwidths, a clock."""
+MOST_CYCLES = 2**20
+"""Of a target: cycles that a row, a vector, a flit, a hop or a pipeline takes."""
 LAST_CYCLE = 2**60
 """Cycles and addresses stay below this, so that sums of a few of them fit 64 bits."""
 
 
 def first_problem(plan: Plan) -> str | None:
     """What is wrong with the plan's references, in words; None when all exist."""
-    problems = chain(_target(plan.target), map(str, broken_shapes(plan.graph)), _figures(plan))
+    problems = chain(
+        _target(plan.target), map(str, broken_shapes(plan.graph)), _durations(plan), _figures(plan)
+    )
     found = next(problems, None)
     # Columns refer into graph and topology: they are looked at only when those hold.
     return found if found is not None else next(_columns(plan), None)
@@ -34,9 +40,19 @@ def _figures(plan: Plan) -> Iterator[str]:
     for name, value in (("users", plan.users), ("batch", plan.batch), ("sequence", plan.sequence)):
         if not 1 <= value < 2**31:
             yield f"{name} must be at least 1, found {value}"
+    for option, text in plan.options:
+        if (option == "context" or option.startswith("bind ")) and not _is_count(text):
+            yield f"the option {option} is the number {text!r:.40}"
+    numbers = [number for c in plan.certificates for number in (c.gap, c.deterministic_time)]
+    if not all(map(isfinite, numbers)):
+        yield "a certificate's numbers are not finite"
     for name, value in (("latency", plan.latency), ("interval", plan.interval)):
         if not 1 <= value < LAST_CYCLE:
             yield f"{name} must be at least 1 cycle, found {value}"
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 12
 
 
 def _target(target: Target) -> Iterator[str]:
@@ -72,14 +88,39 @@ def _target(target: Target) -> Iterator[str]:
     }
     for least, named in ((1, positive), (0, counts)):
         for name, value in named.items():
-            if value < least:
-                yield f"the target's {name} must be at least {least}, found {value}"
+            if not least <= value <= MOST_FIGURE:
+                yield f"the target's {name} must be from {least} to 2^50, found {value}"
+    if any(not 0 <= cycles <= MOST_CYCLES for cycles in (*_delays(target), _slowest(target))):
+        yield "a unit or a link of the target takes less than 0 or more than 2^20 cycles"
     topology = target.topology
+    if topology.chips * chip.usable_bytes > LAST_CYCLE:
+        yield f"the target has {topology.chips} chips of {chip.usable_bytes} bytes"
     ends = np.array([(end.source, end.destination) for end in topology.links], dtype=np.int64)
     if _outside(ends, topology.chips):
         yield "a link of the topology joins a chip that does not exist"
     if not len(topology.node_of) == len(topology.rack_of) == topology.chips:
         yield "the topology does not give one node and one rack a chip"
+
+
+def _delays(target: Target) -> tuple[int, ...]:
+    chip, link = target.chip, target.link
+    units = (chip.matrix, chip.vector, chip.switch, chip.memory)
+    return (link.cycles_per_flit, link.hop_latency, *[unit.depth for unit in units])
+
+
+def _slowest(target: Target) -> int:
+    """Cycles of the slowest rule of a chip: for a row or for a vector."""
+    rules = [rule.cycles_per_row for rules in target.chip.matrix.rules.values() for rule in rules]
+    return max([1, *rules, *target.chip.vector.cycles.values()])
+
+
+def _durations(plan: Plan) -> Iterator[str]:
+    """Every tile's duration must fit 64 bits."""
+    slowest = _slowest(plan.target)
+    for operator in plan.graph.operators:
+        iterations = prod(factor.extent for factor in operator.factors)
+        if iterations * len(operator.body) * slowest > LAST_CYCLE:
+            yield f"operator {operator.name} has {iterations} iterations"
 
 
 def _columns(plan: Plan) -> Iterator[str]:
@@ -106,6 +147,11 @@ def _columns(plan: Plan) -> Iterator[str]:
     )  # fmt: skip
     if any(_outside(np.abs(column), LAST_CYCLE) for column in times):
         yield "a cycle or an address is beyond what any chip has"
+    buffers, alignment = plan.buffers, float(plan.target.chip.alignment)
+    # As floating-point numbers: the product of two columns may not fit 64 bits.
+    ends = buffers.copies.astype(np.float64) * (np.abs(buffers.nbytes) + alignment) + buffers.address
+    if len(ends) and ends.max() > LAST_CYCLE:
+        yield "the copies of a buffer end beyond what any chip has"
     for number, stage in enumerate(plan.stages):
         yield from (f"stage {number}: {problem}" for problem in _stage(stage, plan))
 

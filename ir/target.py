@@ -6,7 +6,7 @@ Instances are made from TOML by `chiplan.models.load_target` and travel inside t
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .types import Bytes, ChipId, Cycle, DType
+from .types import Bytes, ChipId, Cycle, DType, Lines
 
 
 @dataclass(frozen=True)
@@ -169,5 +169,5 @@ class Target:
     deskew_cycles: Cycle = Cycle(0)
     """What aligning all chips' clocks takes."""
     host: HostRule = HostRule()
-    sources: str = ""
+    sources: Lines = Lines("")
     """The TOML text that it came from, so that a plan carries its numbers' sources."""

@@ -11,6 +11,8 @@ Bytes = NewType("Bytes", int)
 ChipId = NewType("ChipId", int)
 LinkId = NewType("LinkId", int)
 """Index into `Topology.links`; a link is directed."""
+Lines = NewType("Lines", str)
+"""Text of several lines; every other string in a plan is shown on one."""
 
 Shape = tuple[int, ...]
 

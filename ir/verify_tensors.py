@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Sequence
 from math import prod
 
-from .graph import Graph, Operand, Output, Tensor
+from .graph import Graph, Operand, Output, Role, Tensor
 from .types import Shape
 from .verify_broken import Broken, place_of
 from .views import Own, Slice, ViewStep, Window, step_shape
 
 MOST_ELEMENTS = 2**48
 """More elements than any tensor has; a file that claims more is refused."""
+MOST_COMPUTED = 2**30
+"""Elements of a tensor that is computed, or of what a view shows of one: each must lie in a chip's SRAM,
+and the simulator holds a cycle for every one of them."""
 MOST_AXES = 16
 """Fewer than numpy's limit on dimensions, with room for the axes that a view splits off."""
 
@@ -24,15 +27,19 @@ def tensor_names(graph: Graph) -> Iterator[Broken]:
 def tensor_shapes(graph: Graph) -> Iterator[Broken]:
     """Extents are positive, and no tensor has more axes or elements than any machine takes."""
     for name, tensor in graph.tensors.items():
-        if not shape_fits(tensor.shape):
-            yield Broken(place_of("tensor", name), _LIMITS, f"the shape {tensor.shape}")
+        most = most_elements(tensor)
+        if not shape_fits(tensor.shape, most):
+            expected = f"at most {MOST_AXES} extents of at least 1, with at most {most} elements"
+            yield Broken(place_of("tensor", name), expected, f"the shape {tensor.shape}")
 
 
-_LIMITS = f"at most {MOST_AXES} extents of at least 1, with at most {MOST_ELEMENTS} elements"
+def most_elements(tensor: Tensor) -> int:
+    """Of a tensor, and of what is seen of it: a weight is there from the start, however large."""
+    return MOST_ELEMENTS if tensor.role is Role.WEIGHT else MOST_COMPUTED
 
 
-def shape_fits(shape: Shape) -> bool:
-    return len(shape) <= MOST_AXES and min(shape, default=1) >= 1 and prod(shape) <= MOST_ELEMENTS
+def shape_fits(shape: Shape, most: int = MOST_ELEMENTS) -> bool:
+    return len(shape) <= MOST_AXES and min(shape, default=1) >= 1 and prod(shape) <= most
 
 
 def resident_rows(graph: Graph) -> Iterator[Broken]:
@@ -111,21 +118,21 @@ def seen(item: Operand | Output, graph: Graph) -> tuple[Shape, ViewStep | None]:
     tensor = graph.tensors[item.tensor]
     shape = tensor.whole_shape if isinstance(item, Output) else tensor.shape
     for step in item.view:
-        following = _after(step, shape)
+        following = _after(step, shape, most_elements(tensor))
         if following is None:
             return shape, step
         shape = following
     return shape, None
 
 
-def _after(step: ViewStep, shape: Shape) -> Shape | None:
+def _after(step: ViewStep, shape: Shape, most: int) -> Shape | None:
     if not _arguments_fit(step, shape):
         return None
     try:
         following = step_shape(step, shape)
     except ValueError:
         return None
-    return following if shape_fits(following) else None
+    return following if shape_fits(following, most) else None
 
 
 def _arguments_fit(step: ViewStep, shape: Shape) -> bool:

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from chiplan.ir import BadInput, Problem, Target
+from chiplan.ir import BadInput, Lines, Problem, Target, TooLarge, printable, read_regular
 
 from .target_schema import read_chip, read_cost, read_deskew, read_host, read_link, read_rules, read_topology
 from .toml_reader import Findings, Table
@@ -34,7 +34,7 @@ def load_target(name_or_path: str | Path) -> Target:
     path = _find(name_or_path)
     text = _read_text(path, str(name_or_path))
     source = path.name if path.parent == _SHIPPED else str(name_or_path)
-    return parse_target(text, path.stem, source)
+    return parse_target(text, printable(path.stem), source)
 
 
 def parse_target(text: str, name: str, source: str) -> Target:
@@ -54,7 +54,7 @@ def parse_target(text: str, name: str, source: str) -> Target:
     findings.refuse()
     # What is not there has been noted, and refused above.
     assert topology is not None
-    return Target(name, chip, link, topology, cost, deskew, host, sources=text)
+    return Target(name, chip, link, topology, cost, deskew, host, sources=Lines(text))
 
 
 def _find(name_or_path: str | Path) -> Path:
@@ -74,22 +74,22 @@ def _find(name_or_path: str | Path) -> Path:
 
 
 def _read_text(path: Path, source: str) -> str:
-    """The file's text; at most a megabyte is read, whatever `path` is."""
+    """The file's text, of at most a megabyte."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+        content = read_regular(path, MOST_BYTES)
+    except TooLarge as error:
+        message = f"{source}: expected a target file of at most {MOST_BYTES:,} bytes, found {error.size:,}"
+        raise BadInput(Problem("target_unreadable", message)) from None
     except FileNotFoundError:
         message = f"{source}: no such file; `chiplan targets` lists the targets that ship with chiplan"
         raise BadInput(Problem("target_not_found", message)) from None
-    except IsADirectoryError:
-        message = f"{source}: is a folder; expected a target file in TOML"
-        raise BadInput(Problem("target_unreadable", message)) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise BadInput(Problem("target_unreadable", f"{source!r}: cannot be read: {reason}")) from None
-    if len(content) > MOST_BYTES:
-        message = f"{source}: expected a target file of at most {MOST_BYTES:,} bytes, found a larger one"
-        raise BadInput(Problem("target_unreadable", message))
+        raise BadInput(
+            Problem(
+                "target_unreadable", f"{source!r}: cannot be read: {reason}; expected a target file in TOML"
+            )
+        ) from None
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -11,7 +11,7 @@ from .outputs import output_places
 from .pieces import result_box
 from .readiness import Readiness
 from .ready_times import operand_needs
-from .simulator import Report, simulate
+from .simulator import Report, simulate, structural_faults
 from .steady_state import user_rhythm
 from .tile_execution import TileExecution
 from .timeline import OperatorRun, Timeline
@@ -21,5 +21,5 @@ __all__ = [
     "Execution", "Fault", "Group", "GroupInterpreter", "Interpreter", "LinkUse", "MemoryPeak",
     "OPCODES", "OperatorRun", "Place", "Readiness", "Report", "TileExecution", "Timeline", "UnitUse",
     "execute", "figures", "interpret", "matmul_partial", "operand_needs", "output_places", "result_box",
-    "run_body", "run_device_graph", "simulate", "user_rhythm",
+    "run_body", "run_device_graph", "simulate", "structural_faults", "user_rhythm",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from chiplan.ir import Role
 
 from .circle import arcs_meet
 from .faults import Fault, first_rows
+from .limits import MOST_STEPS, check_entries
 from .steady_state import Rhythm, user_rhythm
 from .timeline import Timeline
 
@@ -232,6 +233,7 @@ def check_sharing(use: MemoryUse) -> Iterator[Fault]:
     """sram_overlap: bytes belong to one tensor of one micro-batch at a time, in all micro-batches."""
     buffers = use.timeline.plan.buffers
     copies = np.maximum(buffers.copies, 0)
+    check_entries("a row for each copy of a buffer", int(copies.sum(dtype=np.int64)))
     row = np.repeat(np.arange(len(copies)), copies)
     number = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
     low = buffers.address[row] + number * strides(use)[row]
@@ -262,6 +264,7 @@ def _address_pairs(chip: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple
     # Every later range that starts before this one ends meets it.
     until = np.searchsorted(starts, ends, side="left")
     count = np.maximum(until - np.arange(len(order)) - 1, 0)
+    check_entries("pairs of buffers that share bytes", int(count.sum()))
     one = np.repeat(np.arange(len(order)), count)
     two = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
     return order[one], order[two]
@@ -301,6 +304,8 @@ def _meet_while_waiting(
     meet = np.zeros(len(first), dtype=bool)
     # A buffer may live before its micro-batch starts, so that a later one's is in the way.
     turns = int(death.max(initial=1) - birth.min(initial=0)) // rhythm.period + 1
+    steps = users * (2 * users * turns + 1) * (len(first) + 1)
+    check_entries("the micro-batches that may meet while users wait", steps, MOST_STEPS)
     for micro_batch in range(users):
         for ahead in range(-users * turns, users * turns + 1):
             # Some n with n = micro_batch (mod users), n = c1 (mod C1), n + ahead = c2 (mod C2) exists

@@ -14,6 +14,7 @@ import numpy as np
 from chiplan.ir import Own, Role, View, mesh_ways
 
 from .groups import Place
+from .limits import check_entries
 from .ready_times import cell_edges, cell_minima, latest_view, range_maxima, spread_cells
 from .timeline import OperatorRun, Timeline
 from .writes import Writer, Writes
@@ -192,6 +193,7 @@ class ReadyTimes:
     @cached_property
     def _arrived(self) -> np.ndarray:
         """Arrival cycle of every cell on every chip, [chips, cells]."""
+        check_entries("cells of all chips of a group", len(self.places) * (len(self._edges) - 1))
         empty = np.full(
             (len(self.places), len(self._edges) - 1), self._readiness.never, self._readiness.dtype
         )

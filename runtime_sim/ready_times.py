@@ -11,6 +11,8 @@ import numpy as np
 
 from chiplan.ir import Operand, Operator, Own, Result, Tiling, View, apply_step, block_extents, step_shape
 
+from .limits import check_entries
+
 
 def result_grid(ready: np.ndarray, operator: Operator, tiling: Tiling, result: Result) -> np.ndarray:
     """Ready cycle of every block of a result, one axis a dimension of the tensor: the last of all
@@ -103,6 +105,7 @@ def cell_minima(
     """
     low, high = np.searchsorted(edges, first), np.searchsorted(edges, last)
     count = high - low
+    check_entries("cells that transfers bring", int(count.sum()))
     cell = np.repeat(low + chip * empty.shape[1] - (np.cumsum(count) - count), count)
     cell += np.arange(len(cell))
     flat = empty.ravel().copy()

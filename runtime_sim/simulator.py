@@ -168,6 +168,13 @@ def simulate(plan: Plan, micro_batches: int = 8) -> Report:
     return _measure(run, faults, micro_batches)
 
 
+def structural_faults(plan: Plan) -> tuple[Fault, ...]:
+    """Whether a plan holds together, so that its tiles and transfers can be counted and drawn: the faults
+    of the first phase alone."""
+    run = Simulation(plan)
+    return tuple(fault for rule in RULES[0] for fault in islice(rule(run), MOST_PER_RULE))
+
+
 def _measure(run: Simulation, faults: tuple[Fault, ...], micro_batches: int) -> Report:
     plan, latency = run.timeline.plan, run.latency()
     return Report(

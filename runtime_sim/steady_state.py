@@ -13,6 +13,8 @@ import numpy as np
 
 from chiplan.ir import Plan
 
+from .limits import check_entries
+
 
 @dataclass(frozen=True)
 class Rhythm:
@@ -31,6 +33,7 @@ def user_rhythm(plan: Plan, interval: int) -> Rhythm:
     """The pattern in which micro-batches really start."""
     if not plan.graph.states or plan.users * interval >= plan.latency:
         return Rhythm(interval, (0,))
+    check_entries("the users in flight", plan.users)
     return Rhythm(int(plan.latency), tuple(r * interval for r in range(plan.users)))
 
 
@@ -50,9 +53,11 @@ def finish_times(plan: Plan, latency: int, micro_batches: int) -> tuple[int, ...
 
 def repeated(values: np.ndarray, rhythm: Rhythm) -> np.ndarray:
     """`values` once for every micro-batch of a period."""
+    check_entries("a row for each micro-batch of a period", len(values) * len(rhythm.shifts))
     return np.tile(values, len(rhythm.shifts))
 
 
 def shifted(start: np.ndarray, rhythm: Rhythm) -> np.ndarray:
     """`start` of every micro-batch of a period."""
+    check_entries("a row for each micro-batch of a period", len(start) * len(rhythm.shifts))
     return np.asarray(np.add.outer(rhythm.shifts, start).ravel())

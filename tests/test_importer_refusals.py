@@ -142,6 +142,12 @@ def test_shapes_that_do_not_fit_name_node_operator_and_shapes(tmp_path: Path) ->
     assert problem.dimension == "[1, 5], [3]"
 
 
+def test_a_reshape_to_another_number_of_elements(tmp_path: Path) -> None:
+    text = "g (float[4, 2] x) => (float[a] y) <int64[1] s = {9}> { [n] y = Reshape (x, s) }"
+    (problem,) = problems(save(tmp_path, text))
+    assert (problem.code, problem.node) == ("shape_mismatch", "n")
+
+
 def test_a_constant_index_out_of_range(tmp_path: Path) -> None:
     text = "g (float[4, 2] x) => (float[a, b] y) <int64[3] i = {0, 2, 4}> { [n] y = Gather (x, i) }"
     (problem,) = problems(save(tmp_path, text))

@@ -146,7 +146,8 @@ def test_what_is_no_target_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "./groq-nod.toml" in message
     assert refused_file("nowhere.toml")[0] == "target_not_found"
     assert refused_file("./folder") == (
-        "target_unreadable", "./folder: is a folder; expected a target file in TOML",
+        "target_unreadable",
+        "'./folder': cannot be read: it is a folder, not a regular file; expected a target file in TOML",
     )  # fmt: skip
     assert refused_file("latin.toml") == (
         "target_syntax", "latin.toml:2: expected UTF-8 text, found the byte 0xe9",
