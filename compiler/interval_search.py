@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from math import ceil
 
 from chiplan.ir import Certificate, ExchangeKind, Graph, Target, elapsed_cycles, mesh_ways
@@ -206,12 +207,10 @@ class IntervalSearch:
                 packable += [schedule] if refusal.is_packable else []
             else:
                 found.append(schedule)
-        found = (
-            found
-            or [
-                schedule for schedule in sorted(packable, key=self.merit) if self._has_room(stages, schedule)
-            ][:1]
-        )
+        if not found:
+            packable.sort(key=self.merit)
+            # Searching takes long: the first that has room will do.
+            found = list(islice((s for s in packable if self._has_room(stages, s)), 1))
         if not found:
             return None
         refusals.pop(interval, None)
