@@ -12,10 +12,9 @@ from typing import TypeAlias
 
 import tomli_w
 
-from chiplan.ir import BadInput, Codec, CodecError, Problem
+from chiplan.ir import BadInput, Codec, CodecError, Problem, printable
 
 from .node_runs import NodeRun, unfold_nodes
-from .quantities import printable
 
 FORMAT = 1
 MOST_BYTES = 16_000_000

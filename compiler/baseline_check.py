@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from chiplan.ir import Plan, Target, View, view_shape
+from chiplan.ir import Plan, Target, View, printable, view_shape
 
 from .baseline import FORMAT, Baseline, Figures, ModelIdentity, OptionValue, TargetStick
 from .cli_summary import plan_figures
@@ -21,7 +21,6 @@ from .node_runs import fold_nodes, unfold_nodes
 from .options import silent
 from .plan_diff import changed_nodes, cycles_more
 from .plan_profile import NodeCost, profile_nodes
-from .quantities import printable
 from .stick import planning, resolved_options
 from .target_numbers import target_numbers
 from .tolerance import Tolerance

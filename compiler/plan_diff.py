@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from chiplan.ir import Plan
+from chiplan.ir import Plan, printable
 
 from .cli_summary import stated_figures
 from .node_matching import match_nodes
 from .plan_profile import NodeCost, profile_nodes
 from .plan_summary import EdgeSummary, StageSummary, summarise_edges, summarise_stages
-from .quantities import printable, ranges
+from .quantities import ranges
 from .target_numbers import target_numbers
 
 Cell: TypeAlias = int | float | str | None

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chiplan.ir import ChipId, Operator, Plan, Stage
+from chiplan.ir import ChipId, Operator, Plan, Stage, printable
 
 from .plan_summary import held_cycles
-from .quantities import printable
 
 HASH_DIGITS = 8
 

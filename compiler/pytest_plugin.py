@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .quantities import printable
-
 if TYPE_CHECKING:
     from chiplan.ir import ChiplanError, Plan
     from chiplan.runtime_sim import Report
@@ -36,6 +34,8 @@ class ChipPlan:
         """What a failed assertion shows."""
         name, target = self.plan.graph.name, self.plan.target.name
         latency, interval = f"latency {self.latency_us:.1f} us", f"interval {self.interval_us:.1f} us"
+        from chiplan.ir import printable
+
         return f"<plan of {printable(name)} on {target}: {latency}, {interval}, {self.chips} chips>"
 
     @property

@@ -69,8 +69,3 @@ def groups_words(meshes: Sequence[tuple[int, ...]]) -> str:
     runs = [(mesh, len(list(alike))) for mesh, alike in groupby(meshes)]
     shapes = (("x".join(map(str, mesh)), count) for mesh, count in runs)
     return ", ".join(shape if count == 1 else f"{count} of {shape}" for shape, count in shapes)
-
-
-def printable(name: str) -> str:
-    """A name from a model on one line, without characters that a terminal or a file would obey."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)

@@ -7,9 +7,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 
-from chiplan.ir import Target
-
-from .quantities import printable
+from chiplan.ir import Target, printable
 
 _NO_PLAN_DEPENDS_ON = ("cost",)
 

@@ -59,6 +59,7 @@ OPCODES = st.one_of(
     st.sampled_from(["Add", "MatMul", "Gather", "with", "for", "ReduceSum"]), st.text(max_size=4)
 )
 FLOATS = st.floats(allow_nan=False)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ATTRIBUTES = st.one_of(
     NUMBERS, FLOATS, NAMES, st.lists(NUMBERS, max_size=2).map(tuple), st.lists(FLOATS, max_size=2).map(tuple)
 )
@@ -186,7 +187,7 @@ def plans(draw: st.DrawFn, good: Plan) -> Plan:
         precision=draw(text),
         bounds=draw(st.lists(st.builds(Bound, text, NUMBERS, text), max_size=2).map(tuple)),
         certificates=draw(
-            st.lists(st.builds(Certificate, text, text, SMALL, SMALL, FLOATS, FLOATS), max_size=2).map(tuple)
+            st.lists(st.builds(Certificate, text, text, SMALL, SMALL, FINITE, FINITE), max_size=2).map(tuple)
         ),
         assumptions=draw(st.lists(text, max_size=2).map(tuple)),
         options=draw(st.lists(st.tuples(text, text), max_size=2).map(tuple)),
