@@ -173,6 +173,9 @@ def with_planning(command: Command) -> Command:
             metavar="N,N,...",
             help="One stage for each entry, on a group of so many chips.",
         ),
+        click.option(
+            "--use-annotations", is_flag=True, help="Stages, groups and splits as annotated in MODEL."
+        ),
     )
     command = with_limits(command)
     for option in reversed(options):

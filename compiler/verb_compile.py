@@ -1,7 +1,8 @@
 """`chiplan compile`: import, partition, schedule, simulate, write the plan."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,9 @@ from .cli_options import (
 from .cli_output import check_not_input, check_writable, page, print_json, progress
 from .collection import collection_paused
 
+if TYPE_CHECKING:
+    from .compile import Compiled
+
 COMPILE_EXAMPLES = """
 \b
 Examples:
@@ -36,7 +40,6 @@ Examples:
 @with_planning
 @with_shape
 @click.option("--pareto", is_flag=True, help="Also plan along the frontier of chips, latency and interval.")
-@click.option("--use-annotations", is_flag=True, help="Stages, groups and splits as annotated in MODEL.")
 @click.option("--verify-each", is_flag=True, help="Run the verifier behind every pass; for who changes one.")
 @click.option("-o", "--output", type=OUTPUT, help="The plan file. [MODEL's name + .chiplan]")
 @click.option(
@@ -55,7 +58,6 @@ def compile_verb(
     context: int | None,
     bind: tuple[tuple[str, int], ...],
     pareto: bool,
-    use_annotations: bool,
     output: Path | None,
     twice: bool,
     as_json: bool,
@@ -71,12 +73,7 @@ def compile_verb(
 
     from .cli_inputs import model_file
 
-    if pareto and planning["groups"] is not None:
-        raise click.UsageError("--pareto chooses groups and --groups fixes them; keep one")
-    if use_annotations and (pareto or planning["groups"] is not None):
-        raise click.UsageError(
-            "--use-annotations fixes the groups, as --groups does, and --pareto chooses them"
-        )
+    _check_usage(pareto, planning)
     source = model_file(model)
     target = load_target(target_name)
     output = output or Path(f"{source.stem}.chiplan")
@@ -86,11 +83,7 @@ def compile_verb(
     from chiplan.ir import plan_bytes, printable, write_plan
 
     from . import reproducible
-    from .cli_frontier import frontier_document, print_frontier
-    from .cli_summary import plan_figures, print_figures
-    from .cli_tables import print_list
     from .compile import compile_model
-    from .quantities import size
 
     asked = {
         "name": printable(source.stem),
@@ -100,7 +93,6 @@ def compile_verb(
         "context": context,
         "bind": merged_bindings(bind),
         "pareto": pareto,
-        "use_annotations": use_annotations,
     }
     with progress(as_json) as say:
         compiled = compile_model(source, target=target, **asked, progress=say)
@@ -108,16 +100,36 @@ def compile_verb(
             say("compiling a second time")
             request = reproducible.compile_request(source, target_name, **asked)
             reproducible.check_reproducible(plan_bytes(compiled.plan), request, reproducible.compile_again)
-    sha256 = write_plan(compiled.plan, output)
-    measured = plan_figures(compiled.plan, compiled.report, sha256)
-    if pareto:
-        measured["frontier"] = frontier_document(compiled.frontier, target)
+    _tell(compiled, write_plan(compiled.plan, output), output, as_json)
+    return ExitCode.DONE
+
+
+def _check_usage(pareto: bool, planning: Mapping[str, Any]) -> None:
+    """Raises UsageError for two options that both say what the groups are."""
+    if pareto and planning["groups"] is not None:
+        raise click.UsageError("--pareto chooses groups and --groups fixes them; keep one")
+    if planning["use_annotations"] and (pareto or planning["groups"] is not None):
+        raise click.UsageError(
+            "--use-annotations fixes the groups, as --groups does, and --pareto chooses them"
+        )
+
+
+def _tell(compiled: "Compiled", sha256: str, output: Path, as_json: bool) -> None:
+    """The figures of what was written."""
+    from .cli_frontier import frontier_document, print_frontier
+    from .cli_summary import plan_figures, print_figures
+    from .cli_tables import print_list
+    from .quantities import size
+
+    plan = compiled.plan
+    measured = plan_figures(plan, compiled.report, sha256)
+    if compiled.frontier:
+        measured["frontier"] = frontier_document(compiled.frontier, plan.target)
     if as_json:
         print_json(measured)
-    else:
-        console = page()
-        print_figures(console, compiled.plan, measured)
-        print_frontier(console, compiled.frontier, compiled.plan)
-        print_list(console, "Assumed", compiled.plan.assumptions)
-        console.print(f"wrote {output}, {size(output.stat().st_size)}, sha256 {sha256[:16]}", soft_wrap=True)
-    return ExitCode.DONE
+        return
+    console = page()
+    print_figures(console, plan, measured)
+    print_frontier(console, compiled.frontier, plan)
+    print_list(console, "Assumed", plan.assumptions)
+    console.print(f"wrote {output}, {size(output.stat().st_size)}, sha256 {sha256[:16]}", soft_wrap=True)

@@ -223,7 +223,8 @@ def test_tolerances() -> None:
 
 def test_every_option_that_chooses_a_plan_is_part_of_the_stick() -> None:
     compile_verb = {option.opts[0] for option in main_options("compile")}
-    besides = {"--target", "--pareto", "--output", "-o", "--json", "model"}
+    besides = {"--target", "--pareto", "--output", "-o", "--json", "model", "--verify-each"}
+    besides.add("--check-reproducible")
     assert {f"--{name}" for name in option_names()} == compile_verb - besides
     assert planning({"groups": "2,2", "bind": ("a=1", "b=2")})["bind"] == {"a": 1, "b": 2}
 

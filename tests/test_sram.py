@@ -16,8 +16,8 @@ from chiplan.ir import ExitCode, Infeasible, Target
 from chiplan.models import find_model, load_target
 from chiplan.models.target_file import target_text
 
-TIGHT, SHORT = 1_382_000, 1_000_000
-"""Bytes for bert-tiny on one chip: first fit leaves holes of 1.5 KiB too much; too few for any addresses."""
+TIGHT, SHORT = 1_348_000, 1_000_000
+"""Bytes for bert-tiny on one chip: first fit leaves holes of 1.7 KiB too much; too few for any addresses."""
 
 
 def shrunken(folder: Path, nbytes: int) -> Path:
@@ -82,7 +82,8 @@ def test_a_refusal_names_chip_cycle_buffers_and_cures(
     assert sum(memory["kinds"].values()) == memory["alive"] > SHORT
     sizes = [held["nbytes"] for held in memory["largest"]]
     assert sizes == sorted(sizes, reverse=True)
-    assert {held["kind"] for held in memory["largest"]} == {"weight", "activation"}
+    assert {held["kind"] for held in memory["largest"]} == {"activation"}
+    assert {"weight", "activation"} <= memory["kinds"].keys()
     for held in memory["largest"]:
         assert f"{held['kind']} {held['tensor']} of node {held['node']}" in error["message"]
     assert f"Fullest is chip 0 at cycle {memory['cycle']:,} of the interval" in error["message"]
