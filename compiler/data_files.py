@@ -9,7 +9,7 @@ import onnx
 
 from chiplan.ir import BadInput, Problem
 
-from .external_data import external_place
+from .side_files import external_place
 
 
 def data_files(model: onnx.ModelProto, folder: Path) -> tuple[str, ...]:

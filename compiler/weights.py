@@ -10,9 +10,9 @@ from onnx import numpy_helper
 from chiplan.ir import BadInput, DType, Origin, Problem, Tensor, apply_view
 
 from .conversion import convert, quantisation_scales, quantise
-from .external_data import external_place, read_external
 from .import_limits import all_tensors
 from .import_load import read_model
+from .side_files import external_place, read_external
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:

@@ -20,24 +20,28 @@ class ExternalPlace:
     length: int | None
 
 
-def external_place(folder: Path, tensor: TensorProto) -> ExternalPlace:
-    """Where an external tensor's bytes are. Raises BadInput (`external_data_path`) for a place outside of
-    the model's folder, also behind a symbolic link, and for an offset or a length that is none."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
+def external_path(folder: Path, name: str, location: str) -> Path:
+    """Where the external bytes of tensor `name` are. Raises BadInput (`external_data_path`) for a place
+    outside of the model's folder, also behind a symbolic link."""
     posix, windows = PurePosixPath(location), PureWindowsPath(location)
     outside = posix.is_absolute() or bool(windows.anchor) or ".." in (*posix.parts, *windows.parts)
     if not location or "\0" in location or outside or not _is_inside(folder, folder / posix):
         raise _refusal(
-            tensor,
+            name,
             "external_data_path",
-            f"its external data must lie in the model's folder, but the model names "
+            "its external data must lie in the model's folder, but the model names "
             f"{printable(location, 200)!r}. Save the model again with its data beside it.",
         )
+    return folder / posix
+
+
+def external_place(folder: Path, tensor: TensorProto) -> ExternalPlace:
+    """The same with offset and length. Raises BadInput (`external_data_path`) where one is no number."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    path = external_path(folder, tensor.name, location)
     length = _number(tensor, "length", entries["length"]) if "length" in entries else None
-    return ExternalPlace(
-        folder / posix, location, _number(tensor, "offset", entries.get("offset", "0")), length
-    )
+    return ExternalPlace(path, location, _number(tensor, "offset", entries.get("offset", "0")), length)
 
 
 def read_external(folder: Path, tensor: TensorProto) -> TensorProto:
@@ -85,12 +89,14 @@ def _number(tensor: TensorProto, key: str, value: str) -> int:
     message = (
         f"its external data has the {key} {printable(value, 60)!r}; expected a whole number of 0 or more."
     )
-    raise _refusal(tensor, "external_data_path", message)
+    raise _refusal(tensor.name, "external_data_path", message)
 
 
 def _missing(tensor: TensorProto, reason: str) -> BadInput:
-    return _refusal(tensor, "weights_missing", f"its values are needed, but {reason}. Put the weights there.")
+    return _refusal(
+        tensor.name, "weights_missing", f"its values are needed, but {reason}. Put the weights there."
+    )
 
 
-def _refusal(tensor: TensorProto, code: str, message: str) -> BadInput:
-    return BadInput(Problem(code, f"initializer {tensor.name}: {message}", node=tensor.name))
+def _refusal(name: str, code: str, message: str) -> BadInput:
+    return BadInput(Problem(code, f"initializer {name}: {message}", node=name))
