@@ -76,24 +76,24 @@ class ShardingReport:
 
     def _changes(self, solved: SolvedBlock) -> dict[int, list[tuple[str, Held]]]:
         """Values that are converted, by the operator that makes them, or that reads them first."""
-        operators, found = self.graph.operators, dict[int, list[tuple[str, Held]]]()
-        inside = list(solved.sharding.decisions)
-        readers = {o.tensor: index for index in reversed(inside) for o in operators[index].operands}
-        writers = {r.tensor: index for index in inside for r in operators[index].results}
-        for name, held in solved.sharding.held.items():
-            if held.conversions:
-                found.setdefault(writers.get(name, readers.get(name, inside[0])), []).append((name, held))
+        found: dict[int, list[tuple[str, Held]]] = {}
+        for name, held, index in solved.sharding.converted(self.graph):
+            found.setdefault(index, []).append((name, held))
         return found
 
     def _collectives(self, name: str, held: Held, index: int) -> Iterator[PlannedCollective]:
         """What a conversion takes: sums, then gathers."""
         dtype = self.graph.tensors[name].dtype
         made, used = self._held(name, held.made, index), self._held(name, held.used, index)
-        for kind, elements, axes in collectives_of(self.atoms.tensors[name], held, self.mesh):
-            wire = dtype if kind == "all_gather" else self.costs.wired(dtype)
-            algorithm, cost = self.costs.of(kind, elements, dtype, self.mesh, axes)
-            nbytes = elements * wire.itemsize
-            yield PlannedCollective(name, made, used, kind, algorithm, wire, nbytes, cost.cycles)
+        hidden = held.hidden
+        for wanted in collectives_of(self.atoms.tensors[name], held, self.mesh):
+            wire = dtype if wanted.kind == "all_gather" else self.costs.wired(dtype)
+            algorithm, cost = wanted.cost(self.costs, dtype, self.mesh)
+            nbytes = wanted.elements * wire.itemsize
+            yield PlannedCollective(
+                name, made, used, wanted.kind, algorithm, wire, nbytes, cost.cycles, hidden
+            )
+            hidden = 0
 
     def _splits(self, index: int, decision: Decision) -> tuple[str, ...]:
         return tuple("none" if atom is None else self._factor(index, atom) for atom in decision)

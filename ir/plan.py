@@ -42,7 +42,8 @@ class PlannedCollective:
 
     made, used: how the chips hold `tensor`, an entry a mesh axis: Replicate, Shard(factor), Partial(reducer).
     kind: all_reduce, reduce_scatter or all_gather. dtype: on the links. nbytes: of what every chip has
-    before a reduction, and of the whole after a gather.
+    before a reduction, and of the whole after a gather. hidden: those of its cycles that pass while the
+    operator that makes the value still computes.
     """
 
     tensor: str
@@ -53,6 +54,7 @@ class PlannedCollective:
     dtype: DType
     nbytes: int
     cycles: int
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
