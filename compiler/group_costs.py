@@ -65,8 +65,8 @@ def carried_ends(graph: Graph, first: Block, second: Block) -> list[tuple[str, s
 
 class GroupCosts:
     """Shards the blocks of a graph on groups of any shape. `planned` are the operators that belong to one
-    stage, those besides are recomputed where they are needed. instances: the blocks of every kind, in their
-    order."""
+    stage, those besides are recomputed where they are needed. instances: the blocks of every kind that
+    have planned operators, in their order."""
 
     def __init__(
         self,
@@ -86,6 +86,8 @@ class GroupCosts:
         kinds: dict[tuple[int, tuple[int, ...], tuple[tuple[int, str], ...]], int] = {}
         for block in blocks:
             alike = block.kind, self._planned_of(block), self._pins_of(block)
+            if not alike[1]:
+                continue
             self.instances.setdefault(kinds.setdefault(alike, len(kinds)), []).append(block)
 
     def _planned_of(self, block: Block) -> tuple[int, ...]:
@@ -107,7 +109,7 @@ class GroupCosts:
         repeats weights on several chips, slower ones of fewer bytes."""
         costs = CollectiveCosts(self.target, representative_group(self.target, prod(mesh)), self.wire)
         found = {kind: self._solve(instances, mesh, costs) for kind, instances in self.instances.items()}
-        levels = max(len(shardings) for _, shardings in found.values())
+        levels = max((len(shardings) for _, shardings in found.values()), default=1)
         return [
             self._shape(
                 mesh,

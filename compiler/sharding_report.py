@@ -47,6 +47,31 @@ class ShardingReport:
                 where = tuple(stage for stage, inside in held.items() if _is_in(solved, index, inside))
                 if where:
                     yield self._choice(number, index, where, solved.sharding, changes.get(index, ()))
+        decided = {
+            index - solved.block.first + like.first
+            for solved in blocks
+            for like in solved.instances
+            for index in solved.sharding.decisions
+        }
+        for index in sorted({index for inside in held.values() for index in inside} - decided):
+            yield self._undecided(index, tuple(stage for stage, inside in held.items() if index in inside))
+
+    def _undecided(self, index: int, stages: tuple[int, ...]) -> ShardingChoice:
+        """An operator that every stage executes which needs it, whole on every chip."""
+        operator, axes = self.graph.operators[index], len(self.mesh)
+        return ShardingChoice(
+            block=-1,
+            stages=stages,
+            node=operator.nodes[0] if operator.nodes else "",
+            operator=operator.name,
+            mesh=self.mesh,
+            factors=("none",) * axes,
+            gives=("Replicate",) * axes,
+            cycles=0,
+            collectives=(),
+            next_factors=(),
+            next_cost=-1,
+        )
 
     def _choice(
         self,

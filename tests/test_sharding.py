@@ -228,6 +228,18 @@ def test_a_llama_layer_is_split_by_columns_then_rows(ways: int) -> None:
     assert found.certificate.gap == 0
 
 
+def test_the_cycles_of_a_layer_are_its_operators_and_what_of_its_collectives_is_not_hidden() -> None:
+    model = prepared("llama2-7b-decode")
+    found = model.shard((4,), layer=True)
+    computed = sum(piece.latency for piece in found.pieces.values())
+    sent = sum(held.cost.cycles for held in found.held.values())
+    hidden = sum(held.hidden for held in found.held.values())
+    assert 0 < hidden < sent
+    assert computed + sent - hidden == found.cycles == found.certificate.objective
+    conversions = sum(held.cycles for _, held, _ in found.converted(model.graph))
+    assert conversions == sent - hidden
+
+
 def test_heads_of_16_chips_are_split_over_both_axes() -> None:
     """32 heads on 2 nodes of 8 chips: each axis takes a factor of them."""
     model = prepared("llama2-7b-decode")
