@@ -108,7 +108,7 @@ class GroupCosts:
         """Decisions and costs of all operators on a group of this mesh: the fastest, then, where that
         repeats weights on several chips, slower ones of fewer bytes."""
         costs = CollectiveCosts(self.target, representative_group(self.target, prod(mesh)), self.wire)
-        found = {kind: self._solve(instances, mesh, costs) for kind, instances in self.instances.items()}
+        found = {kind: self.solve(instances, mesh, costs) for kind, instances in self.instances.items()}
         levels = max((len(shardings) for _, shardings in found.values()), default=1)
         return [
             self._shape(
@@ -152,7 +152,7 @@ class GroupCosts:
             choices=partial(report.choices, blocks),
         )
 
-    def _solve(
+    def solve(
         self, instances: Sequence[Block], mesh: Mesh, costs: CollectiveCosts
     ) -> tuple[Block, tuple[BlockSharding, ...]]:
         """The block of a kind that stands for all, and its decisions. One in the middle: the first may

@@ -5,12 +5,14 @@ from dataclasses import replace
 from functools import cache
 from itertools import pairwise, product
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.shardings import CASES, rows
 from chiplan.compiler.atoms import GraphAtoms, find_atoms
 from chiplan.compiler.blocks import Block, find_blocks
 from chiplan.compiler.canonical import build_graph
@@ -411,3 +413,10 @@ def test_the_same_block_gives_the_same_answer() -> None:
     one, other = (Prepared("gpt2-tiny", "fp16").shard((4,)) for _ in range(2))
     assert one.decisions == other.decisions
     assert one.certificate == other.certificate
+
+
+def test_the_page_of_shardings_is_what_its_script_says(repository: Path) -> None:
+    """One row stands for all: the table is made again with `python -m benchmarks.shardings --write`."""
+    case = next(case for case in CASES if case.model == "llama2-7b-decode")
+    (row,) = rows(replace(case, meshes=((8,),)), None)
+    assert row in (repository / "docs" / "sharding.md").read_text(encoding="utf-8")
