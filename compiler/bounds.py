@@ -1,6 +1,6 @@
 """Proven lower bounds of what a plan can reach, each with what sets it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil, prod
 
@@ -89,6 +89,17 @@ def latency_bound(graph: Graph, target: Target, tiled: Mapping[int, TiledOperato
     return Bound(
         "latency", path, "the critical path of these tiles: each operator alone on its unit, links free"
     )
+
+
+def with_waiting(bounds: Sequence[Bound], graph: Graph, users: int) -> tuple[Bound, ...]:
+    """The bounds of a plan, and, of a graph with state, what users wait for. interval is then the pace in the
+    long run (`Elapsed.pace`): a user's next step reads what the last one leaves in the state, so each user
+    has at most one step under way, and `users` steps take a latency or more."""
+    latency = max((b.value for b in bounds if b.quantity == "latency"), default=0)
+    if not graph.states or not latency:
+        return tuple(bounds)
+    words = "a user's next step waits for the last one" + (f", {users} users" if users > 1 else "")
+    return (Bound("interval", ceil(latency / users), words), *bounds)
 
 
 def memory_bound(problem: PartitionProblem, chip: Chip) -> Bound:

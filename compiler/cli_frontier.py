@@ -9,10 +9,10 @@ from chiplan.ir import Plan, Target
 
 from .cli_tables import print_table, print_text, table
 from .plan_frontier import FrontierPoint
-from .quantities import groups_words, rate
+from .quantities import brief_duration, counted, groups_words, rate
 
 EXPLANATION = (
-    "* no other is as good in chips, latency and interval alike. > the plan that is written. Times in us: as "
+    "* no other is as good in chips, latency and interval alike. > the plan that is written. Times as "
     "simulated, then as the solver estimated them before the schedule (the stages' latencies one after the "
     "other; the interval of the busiest resource)."
 )
@@ -25,9 +25,12 @@ def print_frontier(console: Console, points: Sequence[FrontierPoint], plan: Plan
     unit = "tokens/s" if plan.graph.states else "runs/s"
     several = ("all users",) if plan.users > 1 else ()
     columns = ("", "chips", "<groups", "latency", "estimate", "interval", "estimate", unit, *several)
-    rows = [_row(point, plan) for point in points]
+    shown = [point for point in points if point.is_nondominated or point.is_chosen]
+    rows = [_row(point, plan) for point in shown]
     print_table(console, "Frontier of chips, latency and interval", table(columns, rows))
-    print_text(console, EXPLANATION)
+    hidden = len(points) - len(shown)
+    words = f" {counted(hidden, 'plan')} that another beats in everything: --json has all." if hidden else ""
+    print_text(console, EXPLANATION + words)
     console.print()
 
 
@@ -47,7 +50,7 @@ def _row(point: FrontierPoint, plan: Plan) -> tuple[str, ...]:
 
 
 def _time(cycles: int | None, clock: int) -> str:
-    return "-" if cycles is None else f"{1e6 * cycles / clock:,.1f}"
+    return "-" if cycles is None else brief_duration(cycles, clock)
 
 
 def frontier_document(points: Sequence[FrontierPoint], target: Target) -> list[dict[str, object]]:

@@ -1,5 +1,6 @@
 """`chiplan show --sharding`: what every operator splits, what it costs, and the next best choice."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -10,13 +11,14 @@ from rich.console import Console
 from chiplan.ir import Plan, PlannedCollective, ShardingChoice
 
 from .cli_tables import print_table, print_text, table
-from .quantities import grouped, ranges, size
+from .quantities import counted, grouped, ranges, size
 
 INTRODUCTION = (
     "What every operator splits over the axes of its group's mesh, and how the chips hold its result. "
     "Cycles are the solver's estimates for one chip; the last column is what the block takes more with the "
     "next best choice. Repeated layers are one block; one word stands for all axes; n:32 is the part of "
-    "factor n that counts 32; (4) is that many operators in a row, cycles added. A * marks what was pinned."
+    "factor n that counts 32; (4) is that many operators in a row, cycles added. A * marks what was pinned. "
+    "Hidden are cycles of a collective that pass while the operator that makes the value still computes."
 )
 
 
@@ -28,7 +30,10 @@ def print_sharding(console: Console, plan: Plan) -> None:
     print_text(console, INTRODUCTION)
     console.print()
     for choices in blocks(plan.sharding):
-        _print_block(console, choices)
+        if choices[0].block < 0:
+            _print_undecided(console, choices)
+        else:
+            _print_block(console, choices)
 
 
 def blocks(choices: Sequence[ShardingChoice]) -> Iterator[list[ShardingChoice]]:
@@ -51,10 +56,36 @@ def _print_block(console: Console, choices: Sequence[ShardingChoice]) -> None:
     columns = ("<ONNX node", "<splits", "<result", "cycles", "<next best", "costs")
     print_table(console, title, table(columns, map(_row, folded(choices)), words=3))
     found = [row for choice in choices for row in _collective_rows(choice)]
-    total = sum(collective.cycles for choice in choices for collective in choice.collectives)
-    title = f"Collectives of block {first.block}: {grouped(total)} cycles by estimate"
-    headings = ("<collective", "<of", "<algorithm", "bytes", "cycles")
+    title = f"Collectives of block {first.block}"
+    headings = ("<collective", "<of", "<algorithm", "bytes", "cycles", "hidden")
     print_table(console, title, table(headings, found, words=3))
+    print_text(console, totals(choices))
+    console.print()
+
+
+def totals(choices: Sequence[ShardingChoice]) -> str:
+    """How the cycles of a block add up to those of its certificate."""
+    collectives = [collective for choice in choices for collective in choice.collectives]
+    computed = sum(choice.cycles for choice in choices)
+    sent, hidden = sum(c.cycles for c in collectives), sum(c.hidden for c in collectives)
+    return (
+        f"Cycles of the block by estimate: operators {grouped(computed)} + collectives {grouped(sent)} - "
+        f"hidden behind compute {grouped(hidden)} = {grouped(computed + sent - hidden)}."
+    )
+
+
+def _print_undecided(console: Console, choices: Sequence[ShardingChoice]) -> None:
+    """Operators that have no line, by the stages that execute them."""
+    counts = Counter(stage for choice in choices for stage in choice.stages)
+    for count in sorted(set(counts.values())):
+        stages = sorted(stage for stage in counts if counts[stage] == count)
+        who = f"{'Stage' if len(stages) == 1 else 'Each of the stages'} {ranges(stages)}"
+        print_text(
+            console,
+            f"{who} executes {counted(count, 'operator')} that {'is' if count == 1 else 'are'} cheaper to "
+            "recompute than to send, whole on every chip: not split, and not counted above.",
+        )
+    console.print()
 
 
 def folded(choices: Sequence[ShardingChoice]) -> Iterator[tuple[ShardingChoice, str]]:
@@ -107,6 +138,7 @@ def _collective_rows(choice: ShardingChoice) -> Iterator[tuple[str, ...]]:
             f"{collective.algorithm}, {collective.dtype.value}",
             size(collective.nbytes),
             grouped(collective.cycles),
+            grouped(collective.hidden),
         )
 
 

@@ -9,7 +9,7 @@ from chiplan.ir import Bound, Elapsed, Plan, plan_elapsed
 from chiplan.runtime_sim import Report, figures
 
 from .cli_tables import print_table, print_text, table
-from .plan_summary import context_of, precision_types, precision_words, state_words, wire_types
+from .plan_summary import context_of, precision_types, precision_words, reached, state_words, wire_types
 from .quantities import counted, duration, excess, grouped, rate
 
 
@@ -94,11 +94,9 @@ def _rates(plan: Plan, measured: Mapping[str, object]) -> Iterator[str]:
 def print_bounds(console: Console, plan: Plan, *, is_known: bool = True) -> None:
     """What binds each quantity: the largest of its proven bounds, next to what was achieved; then the
     others, in words."""
-    chips = sum(len(stage.chips) for stage in plan.stages)
-    passed = plan_elapsed(plan)
-    achieved = {"interval": passed.interval, "chips": chips}
-    if is_known:
-        achieved["latency"] = passed.latency
+    achieved = reached(plan)
+    if not is_known:
+        del achieved["latency"]
     rows = (
         (
             bound.quantity if first else "",

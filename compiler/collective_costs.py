@@ -12,7 +12,7 @@ A step takes its flits on the busiest link, plus the latency of its hops; additi
 with compute and with other collectives is not counted here: the scheduler finds it tile by tile.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
@@ -20,16 +20,17 @@ from typing import Protocol
 
 from chiplan.ir import DType, Target, mesh_peers, mesh_ways
 
-from .group_links import GroupLinks, Phase, representative_group
+from .group_links import GroupLinks, Routes, representative_group
 
-__all__ = ["CollectiveCost", "CollectiveCosts", "CollectiveWanted", "representative_group"]
+__all__ = ["CollectiveCost", "CollectiveCosts", "CollectiveWanted", "representative_group", "unbuildable"]
 
 Axes = tuple[int, ...]
 
 
 class CollectiveWanted(Protocol):
     """A collective along `axes` of `mesh`; kind: "all_gather", "reduce_scatter" or "all_reduce". elements, of
-    `dtype`: of what every chip has before a reduction, and of the whole after a gather."""
+    `dtype`: of what every chip has before a reduction, and of the whole after a gather. without: algorithms
+    that cannot be built for it (see `unbuildable`)."""
 
     @property
     def kind(self) -> str: ...
@@ -41,6 +42,17 @@ class CollectiveWanted(Protocol):
     def elements(self) -> int: ...
     @property
     def dtype(self) -> DType: ...
+    @property
+    def without(self) -> frozenset[str]: ...
+
+
+def unbuildable(elements: int, *, is_even: bool, has_short: bool) -> frozenset[str]:
+    """The algorithms that cannot be built for a sum of so many elements. is_even: whether the pieces of all
+    chips are equal, as what goes round must be. has_short: whether chips have short pieces along other
+    mesh axes, of which nobody computes what is beyond their ends."""
+    if elements == 1 or has_short:
+        return frozenset({"two-shot", "ring", "hierarchical"})
+    return frozenset() if is_even else frozenset({"ring"})
 
 
 @dataclass(frozen=True)
@@ -69,9 +81,7 @@ class CollectiveCosts:
 
     def __init__(self, target: Target, chips: Sequence[int], wire: DType | None = None) -> None:
         self.target, self.chips, self.wire = target, tuple(chips), wire
-        self.links = GroupLinks(target.topology, chips)
-        self._all = cache(lambda mesh, axes: self.links.routes(mesh_peers(mesh, axes)))
-        self._next = cache(lambda mesh, axes: self.links.ring(mesh_peers(mesh, axes)))
+        self._steps = _Steps(target, self.chips)
         self.algorithms: Callable[[str, int, DType, tuple[int, ...], Axes], Algorithms]
         self.algorithms = cache(self._algorithms)
 
@@ -90,11 +100,17 @@ class CollectiveCosts:
         return self.of("all_reduce", elements, dtype, mesh, axes)[1]
 
     def of(
-        self, kind: str, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
+        self,
+        kind: str,
+        elements: int,
+        dtype: DType,
+        mesh: tuple[int, ...],
+        axes: Axes,
+        without: Collection[str] = (),
     ) -> tuple[str, CollectiveCost]:
         """The cheapest algorithm, and its cost, of a collective on values of `dtype`."""
         travels = dtype if kind == "all_gather" else self.wired(dtype)
-        return _best(self.algorithms(kind, elements, travels, mesh, axes))
+        return _best(self.algorithms(kind, elements, travels, mesh, axes), without)
 
     def wired(self, dtype: DType) -> DType:
         """The type in which partial results travel."""
@@ -102,12 +118,12 @@ class CollectiveCosts:
 
     def move(self, elements: int, dtype: DType, source: int, destination: int) -> int:
         """Cycles of a tensor from one chip to another, on an idle system."""
-        return self._phase(self.links.pair(source, destination).phase, elements, dtype).cycles
+        return self._steps.move(elements, dtype, source, destination).cycles
 
     def choose(self, request: CollectiveWanted) -> str:
         """The algorithm of least cycles, then of least link cycles, for a request."""
         found = self.algorithms(request.kind, request.elements, request.dtype, request.mesh, request.axes)
-        return _best(found)[0]
+        return _best(found, request.without)[0]
 
     def _algorithms(
         self, kind: str, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
@@ -115,9 +131,9 @@ class CollectiveCosts:
         """Every algorithm for the request, the simplest first."""
         if mesh_ways(mesh, axes) == 1:
             return {"one-shot": NOTHING}
-        step = _Step(self, elements, dtype, mesh, axes)
+        step = _AlongAxes(self._steps, elements, dtype, mesh, axes)
         if kind == "all_gather":
-            found = {"one-shot": step.exchange(step.part), "ring": step.ring(1)}
+            found = {"one-shot": step.exchange(step.part), "ring": step.ring()}
         elif kind == "reduce_scatter":
             found = {
                 "one-shot": step.exchange(step.part) + step.addition(step.part),
@@ -128,7 +144,7 @@ class CollectiveCosts:
             found = {
                 "one-shot": step.exchange(elements) + step.addition(elements),
                 "two-shot": part + step.addition(step.part) + part,
-                "ring": step.adding_ring() + step.ring(1),
+                "ring": step.adding_ring() + step.ring(),
             }
         else:
             raise ValueError(f"collective {kind}: expected all_gather, reduce_scatter or all_reduce")
@@ -162,44 +178,66 @@ class CollectiveCosts:
         first = self.algorithms("reduce_scatter", elements, dtype, mesh, inner)["one-shot"]
         return first + min(ways, key=lambda cost: (cost.cycles, cost.link))
 
-    def _phase(self, phase: "Callable[..., Phase]", elements: int, dtype: DType) -> CollectiveCost:
-        flits = ceil(elements * dtype.itemsize / self.target.link.flit_bytes)
-        step = phase(flits, self.target.link)
-        return CollectiveCost(step.cycles, step.busy, 0)
+
+class _Steps:
+    """Single steps of collectives on a concrete group of chips."""
+
+    def __init__(self, target: Target, chips: Sequence[int]) -> None:
+        self._target, self._links = target, GroupLinks(target.topology, chips)
+        self._all = cache(lambda mesh, axes: self._links.routes(mesh_peers(mesh, axes)))
+        self._next = cache(lambda mesh, axes: self._links.ring(mesh_peers(mesh, axes)))
+
+    def exchange(self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes) -> CollectiveCost:
+        """Every chip sends `elements` to every other along `axes`, all at once."""
+        return self._sent(self._all(mesh, axes), elements, dtype)
+
+    def shift(self, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes) -> CollectiveCost:
+        """Every chip sends `elements` to the next one along `axes`."""
+        return self._sent(self._next(mesh, axes), elements, dtype)
+
+    def move(self, elements: int, dtype: DType, source: int, destination: int) -> CollectiveCost:
+        """One chip sends to one other."""
+        return self._sent(self._links.pair(source, destination), elements, dtype)
+
+    def addition(self, elements: int, dtype: DType, operands: int) -> CollectiveCost:
+        """One pass of the vector unit over `operands` of `elements` each."""
+        unit = self._target.chip.vector
+        rate = unit.cycles.get(dtype, max(unit.cycles.values()))
+        busy = ceil(elements / unit.lanes) * ceil((operands - 1) / unit.chained) * rate
+        return CollectiveCost(busy + int(unit.depth), 0, busy)
+
+    def _sent(self, routes: Routes, elements: int, dtype: DType) -> CollectiveCost:
+        flits = ceil(elements * dtype.itemsize / self._target.link.flit_bytes)
+        phase = routes.phase(flits, self._target.link)
+        return CollectiveCost(phase.cycles, phase.busy, 0)
 
 
-class _Step:
-    """The steps of which the algorithms over one set of axes are made."""
+class _AlongAxes:
+    """What the algorithms over one set of axes are made of; `part`: elements of a chip's piece."""
 
-    def __init__(
-        self, costs: CollectiveCosts, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes
-    ) -> None:
-        self.costs, self.dtype, self.mesh, self.axes = costs, dtype, mesh, axes
+    def __init__(self, steps: _Steps, elements: int, dtype: DType, mesh: tuple[int, ...], axes: Axes) -> None:
+        self._steps, self._dtype, self._mesh, self._axes = steps, dtype, mesh, axes
         self.ways = mesh_ways(mesh, axes)
         self.part = ceil(elements / self.ways)
 
     def exchange(self, elements: int) -> CollectiveCost:
-        """Every chip sends `elements` to every other, all at once."""
-        return self.costs._phase(self.costs._all(self.mesh, self.axes).phase, elements, self.dtype)
+        return self._steps.exchange(elements, self._dtype, self._mesh, self._axes)
 
-    def shift(self) -> CollectiveCost:
-        return self.costs._phase(self.costs._next(self.mesh, self.axes).phase, self.part, self.dtype)
+    def addition(self, elements: int) -> CollectiveCost:
+        """Of what all chips have sent."""
+        return self._steps.addition(elements, self._dtype, self.ways)
 
-    def ring(self, rounds: int) -> CollectiveCost:
-        return self.shift() * ((self.ways - 1) * rounds)
+    def ring(self) -> CollectiveCost:
+        return self._shift() * (self.ways - 1)
 
     def adding_ring(self) -> CollectiveCost:
-        return (self.shift() + self.addition(self.part, operands=2)) * (self.ways - 1)
+        return (self._shift() + self._steps.addition(self.part, self._dtype, 2)) * (self.ways - 1)
 
-    def addition(self, elements: int, operands: int | None = None) -> CollectiveCost:
-        """One pass of the vector unit over `operands` (default: from all chips) of `elements` each."""
-        unit = self.costs.target.chip.vector
-        rate = unit.cycles.get(self.dtype, max(unit.cycles.values()))
-        passes = ceil(((operands or self.ways) - 1) / unit.chained)
-        busy = ceil(elements / unit.lanes) * passes * rate
-        return CollectiveCost(busy + int(unit.depth), 0, busy)
+    def _shift(self) -> CollectiveCost:
+        return self._steps.shift(self.part, self._dtype, self._mesh, self._axes)
 
 
-def _best(found: Algorithms) -> tuple[str, CollectiveCost]:
+def _best(found: Algorithms, without: Collection[str]) -> tuple[str, CollectiveCost]:
     """Of least cycles, then of least link cycles."""
-    return min(found.items(), key=lambda entry: (entry[1].cycles, entry[1].link))
+    kept = ((name, cost) for name, cost in found.items() if name not in without)
+    return min(kept, key=lambda entry: (entry[1].cycles, entry[1].link))

@@ -26,6 +26,7 @@ from chiplan.ir import (
 )
 
 from .atoms import TensorAtom
+from .collective_costs import unbuildable
 from .device_forms import Atoms, Cuts, Form, broken, plain_form
 from .device_pieces import Pieces, Read, Summation, entries, pieces_of
 
@@ -35,7 +36,8 @@ class CollectiveRequest:
     """A collective whose algorithm is to be chosen.
 
     kind: "all_reduce", "all_gather" or "reduce_scatter", along the mesh `axes` together. elements, of
-    `dtype`: of what every chip has before a reduction, and of the whole after a gather.
+    `dtype`: of what every chip has before a reduction, and of the whole after a gather. without: algorithms
+    that cannot be built for it.
     """
 
     kind: str
@@ -43,6 +45,17 @@ class CollectiveRequest:
     mesh: tuple[int, ...]
     elements: int
     dtype: DType
+    without: frozenset[str] = frozenset()
+
+    def buildable(self, algorithm: str) -> str:
+        """The algorithm itself, or what is built in its place where there is no such thing: the one-shot way
+        for short pieces along other mesh axes, two shots for a ring of uneven pieces or a single axis."""
+        if self.kind == "reduce_scatter":
+            return algorithm if algorithm == "ring" and algorithm not in self.without else "one-shot"
+        if "two-shot" in self.without:
+            return "one-shot"
+        is_flat = algorithm == "hierarchical" and len(self.axes) == 1
+        return "two-shot" if is_flat or algorithm in self.without else algorithm
 
 
 Choose: TypeAlias = Callable[[CollectiveRequest], str]
@@ -109,7 +122,7 @@ class Reduction:
     """What reduces partials: they are stored as tensor `source` in form `partial`, the result in `form`.
 
     operators and exchanges follow the operators that make the partials; tensors: all that they need
-    besides the result.
+    besides the result. algorithm: what was built.
     """
 
     source: str
@@ -118,6 +131,7 @@ class Reduction:
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
     exchanges: tuple[Exchange, ...]
+    algorithm: str
 
 
 def scatter_atom(atoms: Atoms, mesh: tuple[int, ...], cuts: Cuts) -> TensorAtom | None:
@@ -141,26 +155,33 @@ def reduce_partials(
     Pieces that do not come out even take the two-shot way instead of the ring, and the one-shot way where
     chips have short pieces along other mesh axes: nobody computes what is beyond their ends.
     """
-    kind = "all_reduce" if scatter is None else "reduce_scatter"
-    elements = prod(partials.plain.body)
-    algorithm = choose(CollectiveRequest(kind, partials.axes, partials.mesh, elements, partials.wire))
+    request = _request(partials, scatter)
+    algorithm = choose(request)
     if algorithm not in _ALGORITHMS:
         raise ValueError(f"algorithm {algorithm}: expected one of {', '.join(_ALGORITHMS)}")
-    builder = _Builder(partials, gathered)
+    built = request.buildable(algorithm)
+    builder = _Builder(partials, gathered, built)
     if scatter is not None:
-        return builder.scatter(scatter, algorithm == "ring")
-    if algorithm == "one-shot" or elements == 1 or not partials.plain.is_even:
+        return builder.scatter(scatter)
+    if built == "one-shot":
         return builder.one_shot()
-    if algorithm == "hierarchical" and len(partials.axes) > 1:
-        return builder.hierarchical(choose)
-    return builder.two_shot(algorithm == "ring")
+    return builder.hierarchical(choose) if built == "hierarchical" else builder.two_shot()
+
+
+def _request(partials: Partials, scatter: TensorAtom | None) -> CollectiveRequest:
+    plain = partials.plain
+    elements, ways = prod(plain.body), mesh_ways(partials.mesh, partials.axes)
+    kind = "all_reduce" if scatter is None else "reduce_scatter"
+    cut = elements if scatter is None else plain.piece[scatter[0]][scatter[1]]
+    without = unbuildable(elements, is_even=cut % ways == 0, has_short=not plain.is_even)
+    return CollectiveRequest(kind, partials.axes, partials.mesh, elements, partials.wire, without)
 
 
 class _Builder:
     """Collects the tensors, operators and exchanges of one reduction."""
 
-    def __init__(self, partials: Partials, gathered: tuple[TensorAtom, ...]) -> None:
-        self.partials, self.gathered = partials, gathered
+    def __init__(self, partials: Partials, gathered: tuple[TensorAtom, ...], algorithm: str) -> None:
+        self.partials, self.gathered, self.algorithm = partials, gathered, algorithm
         self.source = partials.named("partial")
         self.summation = Summation(partials.reducer, partials.dtype, partials.wire, partials.nodes)
         self.tensors: dict[str, Tensor] = {}
@@ -178,7 +199,7 @@ class _Builder:
         self._sum(reads, form, given.splits)
         return self._done(partial, form)
 
-    def scatter(self, atom: TensorAtom, ring: bool) -> Reduction:
+    def scatter(self, atom: TensorAtom) -> Reduction:
         given, piece = self.partials, self.partials.plain.piece
         d, p = atom
         rest = (prod(piece[d][p + 1 :]), *map(prod, piece[d + 1 :]))
@@ -186,18 +207,18 @@ class _Builder:
         pieces = Pieces(given.axes, ways, piece[d][p], tuple(extent for extent in rest if extent > 1))
         cuts = tuple(sorted((*given.cuts, (atom, given.axes))))
         form = Form(given.atoms, given.mesh, cuts, self.gathered, body=pieces.shape)
-        return self._through_pieces(pieces, form, ring)
+        return self._through_pieces(pieces, form)
 
-    def two_shot(self, ring: bool) -> Reduction:
+    def two_shot(self) -> Reduction:
         given = self.partials
         pieces = pieces_of(given.plain.body, given.axes, given.mesh)
         form = replace(given.plain, gathered=self.gathered, flat=given.axes, body=pieces.shape)
-        return self._through_pieces(pieces, form, ring)
+        return self._through_pieces(pieces, form)
 
-    def _through_pieces(self, pieces: Pieces, form: Form, ring: bool) -> Reduction:
+    def _through_pieces(self, pieces: Pieces, form: Form) -> Reduction:
         alone = self.partials.alone
         self._declare(self.source, alone.shape)
-        collect = self._ring if ring and pieces.is_even else self._scattered
+        collect = self._ring if self.algorithm == "ring" else self._scattered
         self._sum(collect(self.source, alone.shape, pieces), form, pieces.splits)
         return self._done(alone, form)
 
@@ -283,5 +304,6 @@ class _Builder:
         self.tensors[name] = Tensor(name, shape, self.partials.wire, Role.VALUE)
 
     def _done(self, partial: Form, form: Form) -> Reduction:
-        tensors = tuple(self.tensors.values())
-        return Reduction(self.source, partial, form, tensors, tuple(self.operators), tuple(self.exchanges))
+        tensors, operators = tuple(self.tensors.values()), tuple(self.operators)
+        exchanges = tuple(self.exchanges)
+        return Reduction(self.source, partial, form, tensors, operators, exchanges, self.algorithm)

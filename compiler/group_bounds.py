@@ -18,6 +18,7 @@ from chiplan.ir import (
     unit_instances,
 )
 
+from .bounds import with_waiting
 from .graph_edit import writers_of
 
 
@@ -70,7 +71,8 @@ def _least_streaming(operator: Operator, tensors: Mapping[str, Tensor], chip: Ch
 
 def group_bounds(graph: Graph, target: Target, chips: int, users: int) -> tuple[Bound, ...]:
     """interval and latency >= work of the busiest unit kind / chips; latency >= longest chain of unit
-    depths; chips >= resident bytes / SRAM. `graph` is the whole prepared graph; `chips` are those used."""
+    depths; interval >= latency / users where there is state; chips >= resident bytes / SRAM. `graph` is the
+    whole prepared graph; `chips` are those used."""
     total = dict.fromkeys(Unit, 0.0)
     for operator in graph.operators:
         total[operator.unit] += least_unit_cycles(operator, graph.tensors, target.chip)
@@ -83,12 +85,13 @@ def group_bounds(graph: Graph, target: Target, chips: int, users: int) -> tuple[
         if tensor.role in (Role.WEIGHT, Role.STATE)
     )
     fewest = max(1, ceil(resident / target.chip.usable_bytes))
-    return (
+    bounds = (
         Bound("interval", max(1, even), where),
         Bound("latency", max(1, even), where),
         Bound("latency", _longest_chain(graph, target.chip), "the longest chain of unit latencies"),
         Bound("chips", fewest, "weights and states over the SRAM of a chip"),
     )
+    return with_waiting(bounds, graph, users)
 
 
 def _longest_chain(graph: Graph, chip: Chip) -> int:

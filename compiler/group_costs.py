@@ -13,8 +13,8 @@ from .addresses import padded_bytes
 from .atoms import Decision, GraphAtoms
 from .blocks import Block
 from .collective_costs import CollectiveCosts, representative_group
-from .graph_edit import writers_of
 from .placements import placements
+from .sharding_build import ShardingTask
 from .sharding_choices import pin_names
 from .sharding_problem import BlockSharding, shard_block_frontier
 from .sharding_report import ShardingReport, SolvedBlock
@@ -65,7 +65,8 @@ def carried_ends(graph: Graph, first: Block, second: Block) -> list[tuple[str, s
 
 class GroupCosts:
     """Shards the blocks of a graph on groups of any shape. `planned` are the operators that belong to one
-    stage, those besides are recomputed where they are needed."""
+    stage, those besides are recomputed where they are needed. instances: the blocks of every kind that
+    have planned operators, in their order."""
 
     def __init__(
         self,
@@ -81,11 +82,18 @@ class GroupCosts:
         self.graph, self.atoms, self.target = graph, atoms, target
         self.users, self.pins, self.wire = users, pins, wire
         self.planned = frozenset(planned)
-        self._instances: dict[int, list[Block]] = {}
-        kinds: dict[tuple[int, tuple[tuple[int, str], ...]], int] = {}
+        self.instances: dict[int, list[Block]] = {}
+        kinds: dict[tuple[int, tuple[int, ...], tuple[tuple[int, str], ...]], int] = {}
         for block in blocks:
-            kind = kinds.setdefault((block.kind, self._pins_of(block)), len(kinds))
-            self._instances.setdefault(kind, []).append(block)
+            alike = block.kind, self._planned_of(block), self._pins_of(block)
+            if not alike[1]:
+                continue
+            self.instances.setdefault(kinds.setdefault(alike, len(kinds)), []).append(block)
+
+    def _planned_of(self, block: Block) -> tuple[int, ...]:
+        """The operators of the block that one stage executes: blocks are alike only where the same ones are
+        recomputed, as in the first layer, whose norm follows from the inputs alone."""
+        return tuple(i - block.first for i in range(block.first, block.last) if i in self.planned)
 
     def _pins_of(self, block: Block) -> tuple[tuple[int, str], ...]:
         """(operator of the block, pinned factor): blocks are alike only where they are pinned alike."""
@@ -100,8 +108,8 @@ class GroupCosts:
         """Decisions and costs of all operators on a group of this mesh: the fastest, then, where that
         repeats weights on several chips, slower ones of fewer bytes."""
         costs = CollectiveCosts(self.target, representative_group(self.target, prod(mesh)), self.wire)
-        found = {kind: self._solve(instances, mesh, costs) for kind, instances in self._instances.items()}
-        levels = max(len(shardings) for _, shardings in found.values())
+        found = {kind: self.solve(instances, mesh, costs) for kind, instances in self.instances.items()}
+        levels = max((len(shardings) for _, shardings in found.values()), default=1)
         return [
             self._shape(
                 mesh,
@@ -120,7 +128,7 @@ class GroupCosts:
         rows, count = RESOURCES + 4, len(self.graph.operators)
         table = np.zeros((rows, count), dtype=np.int64)
         decisions: dict[int, Decision] = {}
-        for kind, instances in self._instances.items():
+        for kind, instances in self.instances.items():
             block, sharding = solved[kind]
             part = self._table(block, sharding, mesh)
             for instance in instances:
@@ -128,8 +136,9 @@ class GroupCosts:
                 decisions |= {
                     index - block.first + instance.first: d for index, d in sharding.decisions.items()
                 }
+        assert decisions.keys() == self.planned, "a planned operator without a decision"
         report = ShardingReport(self.graph, self.atoms, mesh, costs, frozenset(self.pins))
-        blocks = [SolvedBlock(*solved[kind], tuple(instances)) for kind, instances in self._instances.items()]
+        blocks = [SolvedBlock(*solved[kind], tuple(instances)) for kind, instances in self.instances.items()]
         return ShapeCosts(
             mesh,
             decisions,
@@ -143,7 +152,7 @@ class GroupCosts:
             choices=partial(report.choices, blocks),
         )
 
-    def _solve(
+    def solve(
         self, instances: Sequence[Block], mesh: Mesh, costs: CollectiveCosts
     ) -> tuple[Block, tuple[BlockSharding, ...]]:
         """The block of a kind that stands for all, and its decisions. One in the middle: the first may
@@ -152,11 +161,10 @@ class GroupCosts:
         block, ends = instances[chosen], list[tuple[str, str]]()
         if len(instances) > 1 and instances[chosen + 1].first >= block.last:
             ends = carried_ends(self.graph, block, instances[chosen + 1])
-        operators = [index for index in range(block.first, block.last) if index in self.planned]
-        asked = (
-            self.graph, self.atoms, operators, mesh, costs, self.target.chip, self.users, self.pins, ends
-        )  # fmt: skip
-        return block, shard_block_frontier(*asked)
+        operators = [index + block.first for index in self._planned_of(block)]
+        chip = self.target.chip
+        task = ShardingTask(self.graph, self.atoms, operators, mesh, costs, chip, self.users, self.pins, ends)
+        return block, shard_block_frontier(task)
 
     def _table(self, block: Block, sharding: BlockSharding, mesh: Mesh) -> np.ndarray:
         """int64[rows, operators of the block]: work a resource, latency, resident, states, activations."""
@@ -169,13 +177,11 @@ class GroupCosts:
             column[UNITS.index(operators[index].unit)] = piece.work
             column[RESOURCES] = piece.latency
             column[RESOURCES + 1 :] = self._bytes(index, decision, mesh, seen)
-        writers = writers_of(operators[block.first : block.last])
-        for name, held in sharding.held.items():
-            if name in writers:
-                column = table[:, writers[name][-1]]
-                column[len(UNITS)] += held.cost.link
-                column[UNITS.index(Unit.VECTOR)] += held.cost.vector
-                column[RESOURCES] += held.cost.cycles
+        for _, held, index in sharding.converted(self.graph):
+            column = table[:, index - block.first]
+            column[len(UNITS)] += held.cost.link
+            column[UNITS.index(Unit.VECTOR)] += held.cost.vector
+            column[RESOURCES] += held.cycles
         return table
 
     def _bytes(self, index: int, decision: Decision, mesh: Mesh, seen: set[str]) -> tuple[int, int, int]:

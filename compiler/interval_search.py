@@ -66,10 +66,13 @@ _ENDLESS = 1 << 40
 
 @dataclass(frozen=True)
 class Found:
-    """A schedule, and in words what kept a shorter interval from closing ("" when it is the shortest)."""
+    """A schedule, and in words what kept a shorter interval from closing ("" when it is the shortest).
+    waits: cycles a micro-batch in the long run below which users would not have waited for their last step;
+    0 without state."""
 
     schedule: Schedule
     binding: str
+    waits: int = 0
 
 
 class IntervalSearch:
@@ -126,7 +129,7 @@ class IntervalSearch:
         if best is None:
             raise next(refusal for refusal in refusals.values() if isinstance(refusal, OutOfSram))
         shorter = [interval for interval in refusals if interval < best.interval]
-        return Found(best, self._words(refusals[max(shorter)]) if shorter else "")
+        return self._found(best, self._words(refusals[max(shorter)]) if shorter else "")
 
     def _best_of_groups(self, stages: Sequence[StageWork]) -> Found:
         """A pass over thousands of chips' links is dear, so few intervals are tried: from the shortest
@@ -149,7 +152,7 @@ class IntervalSearch:
         if self.graph.states and self.users > 1:
             best = self._in_step(best, stages, refusals)
         shorter = [interval for interval in refusals if interval < best.interval]
-        return Found(best, self._words(refusals[max(shorter)]) if shorter else "")
+        return self._found(best, self._words(refusals[max(shorter)]) if shorter else "")
 
     def _few_intervals(self, least: int, alone: Schedule) -> list[int]:
         """Ascending. A micro-batch that others may not delay at all needs nearly the interval that it has
@@ -281,6 +284,9 @@ class IntervalSearch:
         pace, latency = passed.pace(self.users, bool(self.graph.states)), passed.latency
         return (latency, pace) if self.objective == "latency" else (pace, latency)
 
+    def _found(self, best: Schedule, binding: str) -> Found:
+        return Found(best, binding, ceil(best.latency / self.users) if self.graph.states else 0)
+
     def _at(self, stages: Sequence[StageWork], interval: int, packing: Packing = _PACKINGS[0]) -> Schedule:
         room = None
         if self.waiting:
@@ -326,9 +332,13 @@ def pace(interval: int, latency: int, users: int, has_states: bool) -> int:
 
 
 def certify(found: Found, least: int) -> Certificate:
-    """How far the interval is from the least that these stages need."""
-    interval = found.schedule.interval
-    problem = "schedule: interval of these stages" + (f"; {found.binding}" if found.binding else "")
+    """How far the cycles a micro-batch are from the least that these stages need. With state it is the pace:
+    where users wait for the last step, a shorter interval would gain nothing at this latency."""
+    interval, binding = found.schedule.interval, found.binding
+    if found.waits > least:
+        interval, least = max(interval, found.waits), found.waits
+        binding = "users wait for their last step" if interval == least else binding
+    problem = "schedule: interval of these stages" + (f"; {binding}" if binding else "")
     status = "optimal" if interval == least else "feasible"
     return Certificate(problem, status, interval, least, (interval - least) / max(1, least), 0.0)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from chiplan.ir import Plan
-from chiplan.partitioner import GroupPlan
+from chiplan.partitioner import GroupArc, GroupPlan
 from chiplan.runtime_sim import Report, figures
 
 from .addresses import OutOfSram
@@ -49,29 +49,43 @@ def explore(choice: PlanChoice) -> list[Planned]:
     then choose from."""
     if choice.chips < 2:
         return []
-    found: dict[tuple[object, ...], list[Planned]] = {}
-    spare = 0
+    found = _known(choice)
+    before, spare = len(found), 0
     for _ in range(_ROUNDS):
-        shortage, plans = 0, _worth_a_try(choice, spare)
-        for number, plan in enumerate(plans, 1):
-            choice.progress(f"frontier: point {number} of {len(plans)}, {plan.chips} chips")
+        shortage, points = 0, wanted(_worth_a_try(choice, spare), is_alone=_is_alone(choice))
+        for number, (plan, objective) in enumerate(points, 1):
+            choice.progress(f"frontier: point {number} of {len(points)}, {plan.chips} chips, {objective}")
             try:
-                if plan.arcs not in found:
-                    found[plan.arcs] = _scheduled(choice, plan)
+                if (plan.arcs, objective) not in found:
+                    found[plan.arcs, objective] = choice.add(choice.planner.realise(plan, objective))
             except OutOfSram as error:
                 shortage = max(shortage, error.needed - error.available)
         if not shortage:
             break
         spare += max(shortage, int(choice.target.chip.usable_bytes) // 64)
-    return [planned for both in found.values() for planned in both]
+    return list(found.values())[before:]
 
 
-def _scheduled(choice: PlanChoice, plan: GroupPlan) -> list[Planned]:
-    """At its shortest interval and at its lowest latency, which are the same where one user's steps follow
-    each other. Raises OutOfSram."""
-    objectives = ("latency",) if _is_alone(choice) else ("throughput", "latency")
-    candidates = [choice.planner.realise(plan, objective) for objective in objectives]
-    return [choice.add(candidate) for candidate in candidates]
+def _known(choice: PlanChoice) -> dict[tuple[tuple[GroupArc, ...], str], Planned]:
+    """What was scheduled already, by what it was made from and for."""
+    objective = choice.options.objective
+    return {(p.candidate.plan.arcs, objective): p for p in choice.found if p.candidate}
+
+
+def wanted(plans: Sequence[GroupPlan], *, is_alone: bool) -> list[tuple[GroupPlan, str]]:
+    """Plans to schedule, each for what it is estimated to be best in: the latency where none of as few chips
+    has a lower one, the interval likewise. is_alone: one user's steps follow each other, so that both are
+    the same."""
+    if is_alone:
+        return [(plan, "latency") for plan in plans]
+    quick = set(_nondominated([(plan.chips, plan.latency) for plan in plans]))
+    steady = set(_nondominated([(plan.chips, plan.interval) for plan in plans]))
+    return [
+        (plan, objective)
+        for number, plan in enumerate(plans)
+        for objective, best in (("throughput", steady), ("latency", quick))
+        if number in best
+    ]
 
 
 def _is_alone(choice: PlanChoice) -> bool:

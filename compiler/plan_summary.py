@@ -25,6 +25,7 @@ from chiplan.ir import (
     Role,
     Stage,
     Unit,
+    plan_elapsed,
     tile_timing,
 )
 
@@ -96,6 +97,17 @@ class RecomputedValue:
     operator: str
     node: str
     stages: tuple[int, ...]
+
+
+def reached(plan: Plan) -> dict[str, int]:
+    """What a plan achieves of each quantity that is bounded; interval: cycles a micro-batch in the long run,
+    which with state is the pace."""
+    passed = plan_elapsed(plan)
+    return {
+        "interval": passed.pace(plan.users, bool(plan.graph.states)),
+        "latency": passed.latency,
+        "chips": sum(len(stage.chips) for stage in plan.stages),
+    }
 
 
 def binding_bounds(plan: Plan) -> tuple[Bound, ...]:

@@ -9,7 +9,7 @@ from chiplan.ir import Bound, Certificate, Graph, Infeasible, Target
 from chiplan.partitioner import StageCuts, cut_stages, least_load, place_stages, smallest_stage_count
 
 from .addresses import OutOfSram
-from .bounds import interval_bounds, latency_bound, memory_bound
+from .bounds import interval_bounds, latency_bound, memory_bound, with_waiting
 from .interval_search import Found, IntervalSearch, certify
 from .memory_check import Shortage, check_tables, refuse_memory
 from .options import Options, silent
@@ -187,7 +187,7 @@ class Planner:
         return tuple(one_chip(chip, ops) for chip, ops in zip(chips, operators, strict=True)), certificate
 
     def _planned(self, built: GraphProblem, cuts: StageCuts, best: Candidate) -> Planned:
-        bounds = (
+        bounds: tuple[Bound, ...] = (
             *interval_bounds(self.graph, self.tiled, built, cuts, self.target, best.found.binding),
             latency_bound(self.graph, self.target, self.tiled),
             memory_bound(built.problem, self.target.chip),
@@ -197,4 +197,5 @@ class Planner:
             best.placement,
             certify(best.found, self.search.least(best.stages)),
         )
+        bounds = with_waiting(bounds, self.graph, self.options.users)
         return Planned(best.stages, best.found.schedule, bounds, certificates)

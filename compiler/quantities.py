@@ -35,6 +35,17 @@ def duration(cycles: int, clock_hz: int) -> str:
     return f"{1e6 * cycles / clock_hz:,.1f} us"
 
 
+_TIMES = (("ns", 1e9), ("us", 1e6), ("ms", 1e3))
+
+
+def brief_duration(cycles: int, clock_hz: int) -> str:
+    """Three digits or more, in seconds or the unit below them that keeps the number under 1,000: 0.5 us ->
+    500 ns."""
+    seconds = cycles / clock_hz
+    unit, value = next(((u, seconds * n) for u, n in _TIMES if seconds * n < 999.5), ("s", seconds))
+    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
+
+
 def rate(value: float | None) -> str:
     """A rate a second with three significant digits or more; a dash where it has no meaning."""
     if value is None or not isfinite(value):

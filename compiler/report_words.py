@@ -15,6 +15,7 @@ from .plan_summary import (
     context_of,
     node_name,
     precision_words,
+    reached,
     recomputed_values,
     state_words,
     summarise_links,
@@ -62,7 +63,7 @@ def page_words(source: Source, verdict: Report, sha256: str) -> dict[str, Any]:
         "target": shown_name(plan.target.name),
         "setting": _setting(plan),
         "cards": list(_cards(plan, figures(plan, verdict), used)),
-        "sentences": list(_sentences(source, used)),
+        "sentences": list(_sentences(source)),
         "checked": _checked(plan),
         "causes": _causes(source),
         "path": _path_words(plan),
@@ -72,7 +73,7 @@ def page_words(source: Source, verdict: Report, sha256: str) -> dict[str, Any]:
         "flows": list(_flows(source)),
         "steps": list(_steps(source)),
         "links": list(_links(plan)),
-        "bounds": list(_bounds(plan, used)),
+        "bounds": list(_bounds(plan)),
         "certificates": list(_certificates(plan)),
         "assumptions": [shown_name(line) for line in plan.assumptions],
         "options": [(shown_name(name), shown_name(value)) for name, value in plan.options],
@@ -117,11 +118,10 @@ def _cards(plan: Plan, measured: dict[str, Any], used: int) -> Iterator[tuple[st
     )
 
 
-def _sentences(source: Source, used: int) -> Iterator[str]:
+def _sentences(source: Source) -> Iterator[str]:
     """What binds, in words."""
     plan = source.plan
-    passed = plan_elapsed(plan)
-    achieved = {"interval": passed.interval, "latency": passed.latency, "chips": used}
+    achieved = reached(plan)
     spent = time_by_cause(source.path)
     total = sum(spent.values())
     if total:
@@ -255,16 +255,15 @@ def _links(plan: Plan) -> Iterator[tuple[str, ...]]:
         yield ends, grouped(used.transfers), grouped(used.busy), share(used.busy, plan.interval)
 
 
-def _bounds(plan: Plan, used: int) -> Iterator[tuple[str, ...]]:
-    passed = plan_elapsed(plan)
-    achieved = {"interval": passed.interval, "latency": passed.latency, "chips": used}
+def _bounds(plan: Plan) -> Iterator[tuple[str, ...]]:
+    achieved = reached(plan)
     for bound, is_first in ordered_bounds(plan.bounds):
-        reached = achieved.get(bound.quantity)
+        got = achieved.get(bound.quantity)
         yield (
             bound.quantity,
-            grouped(reached) if is_first and reached is not None else "",
+            grouped(got) if is_first and got is not None else "",
             grouped(bound.value),
-            excess(reached, bound.value),
+            excess(got, bound.value),
             shown_name(bound.binding),
         )
 

@@ -10,12 +10,12 @@ what is resident lies as its readers and writers need it, or, a weight, whole on
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
 
-from chiplan.ir import Graph, Role, Tensor
+from chiplan.ir import Chip, Graph, Role, Tensor
 from chiplan.partitioner import Link, ShardingProblem, Variable
 
 from .atoms import GraphAtoms, OperandAtoms
@@ -37,24 +37,46 @@ Access = tuple[int, int]
 """(operator, its operand or result)."""
 
 
+@dataclass(frozen=True)
+class ShardingTask:
+    """A block to be split over a group: `operators` are indices into the graph.
+
+    costs: for the chips of the group, in the row-major order of `mesh`. users: copies of the states. pins:
+    factor by node. ends: pairs (value that enters, value that leaves) of a repeated block: both are placed
+    alike. boundary: placements of other values that cross the block's ends; whole on every chip if not
+    given. capacity: bytes a chip for weights and states (default: all of its usable SRAM). price: cycles
+    that a MiB of them is worth, where chips are scarce.
+    """
+
+    graph: Graph
+    atoms: GraphAtoms
+    operators: Sequence[int]
+    mesh: tuple[int, ...]
+    costs: CollectiveCosts
+    chip: Chip
+    users: int = 1
+    pins: Mapping[str, str] = field(default_factory=dict)
+    ends: Sequence[tuple[str, str]] = ()
+    boundary: Mapping[str, Placements] = field(default_factory=dict)
+    capacity: int | None = None
+    price: int = 0
+
+    @property
+    def limit(self) -> int:
+        """Bytes a chip."""
+        return int(self.chip.usable_bytes) if self.capacity is None else self.capacity
+
+
 class BlockVariables:
     """held, resident: tensors that have a variable: its number, and what its values are. item: the variable
     of every operator, whose values are its choices."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        atoms: GraphAtoms,
-        choices: Mapping[int, tuple[Choice, ...]],
-        mesh: tuple[int, ...],
-        costs: CollectiveCosts,
-        users: int,
-        ends: Sequence[tuple[str, str]],
-        boundary: Mapping[str, Placements],
-    ) -> None:
-        self.graph, self.atoms, self.choices, self.mesh, self.users = graph, atoms, choices, mesh, users
-        self.conversions, self.codes = Conversions(costs, mesh), Codes(len(mesh))
-        self.ends, self.boundary = dict(ends), boundary
+    def __init__(self, task: ShardingTask, choices: Mapping[int, tuple[Choice, ...]]) -> None:
+        graph, mesh = task.graph, task.mesh
+        self.task, self.choices = task, choices
+        self.graph, self.atoms, self.mesh, self.users = graph, task.atoms, mesh, task.users
+        self.conversions, self.codes = Conversions(task.costs, mesh), Codes(len(mesh))
+        self.ends, self.boundary = dict(task.ends), task.boundary
         self.whole: Placements = (REPLICATE,) * len(mesh)
         self.variables: list[Variable] = []
         self.links: list[Link] = []
@@ -68,10 +90,12 @@ class BlockVariables:
         for entering, leaving in self.ends.items():
             self._tie(entering, leaving)
 
-    def problem(self, capacity: int, price: int) -> ShardingProblem:
+    def problem(self) -> ShardingProblem:
         mesh = " x ".join(map(str, self.mesh))
         name = f"{len(self.choices)} operators on {mesh}"
-        return ShardingProblem(name, tuple(self.variables), tuple(self.links), capacity, price)
+        return ShardingProblem(
+            name, tuple(self.variables), tuple(self.links), self.task.limit, self.task.price
+        )
 
     def resident_bytes(self, tensor: Tensor, placement: Placements) -> int:
         """Bytes a chip of a weight, or of a state for all users."""
@@ -131,7 +155,7 @@ class BlockVariables:
         states = tuple(
             self._overlapped(tensor.name, state) for state in states if self._may_leave(tensor.name, state)
         )
-        cycles = np.array([state.cost.cycles for state in states], dtype=np.int64)
+        cycles = np.array([state.cycles for state in states], dtype=np.int64)
         rank = np.array([state.conversions for state in states], dtype=np.int64)
         number = self._variable(tensor.name, cycles, np.zeros_like(cycles), rank)
         self.held[tensor.name] = number, states
@@ -155,8 +179,7 @@ class BlockVariables:
         kept = all(a == b or b != REPLICATE for a, b in zip(state.made, state.used, strict=True))
         # Sums that come back to all chips come back after all compute.
         sent = state.cost.link if kept else state.cost.link // 2
-        hidden = min(work, sent) * _HIDDEN // 100
-        return replace(state, cost=replace(state.cost, cycles=state.cost.cycles - hidden))
+        return replace(state, hidden=min(work, sent) * _HIDDEN // 100)
 
     def _may_leave(self, name: str, state: Held) -> bool:
         """Whether a value may stand so at the end of the block. The next block of a chain converts what it

@@ -1,18 +1,17 @@
 """Which factors the operators of a block split over a group of chips: the way in, and the answer."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 import numpy as np
 
-from chiplan.ir import BadInput, Certificate, Chip, Graph, Infeasible, Problem, Unit
+from chiplan.ir import BadInput, Certificate, Graph, Infeasible, Problem, Unit
 from chiplan.partitioner import ShardingSolution, sharding_frontier, solve_sharding
 
 from .atoms import Decision, GraphAtoms, splittable
-from .collective_costs import CollectiveCosts
 from .placements import Placements
-from .sharding_build import BlockVariables
+from .sharding_build import BlockVariables, ShardingTask
 from .sharding_choices import operator_choices, pin_names, pinned
 from .sharding_costs import PieceCost
 from .sharding_tensors import Held
@@ -44,85 +43,56 @@ class BlockSharding:
     certificate: Certificate
     alternatives: Callable[[int], tuple[Decision, int] | None]
 
+    def converted(self, graph: Graph) -> Iterator[tuple[str, Held, int]]:
+        """(value, how it is held, operator) of values that are converted: at the operator that makes the
+        value, or, where it enters the block, at the first that reads it. What enters a repeated block
+        leaves the one before it unconverted, so every value is converted once."""
+        operators = graph.operators
+        at = {o.tensor: index for index in reversed(self.decisions) for o in operators[index].operands}
+        at |= {r.tensor: index for index in self.decisions for r in operators[index].results}
+        for name, held in self.held.items():
+            if held.conversions:
+                yield name, held, at[name]
 
-def shard_block(
-    graph: Graph,
-    atoms: GraphAtoms,
-    operators: Sequence[int],
-    mesh: tuple[int, ...],
-    costs: CollectiveCosts,
-    chip: Chip,
-    users: int,
-    pins: Mapping[str, str],
-    ends: Sequence[tuple[str, str]] | None = None,
-    *,
-    boundary: Mapping[str, Placements] | None = None,
-    capacity: int | None = None,
-    price: int = 0,
-) -> BlockSharding:
-    """Choose what each of `operators` (indices into the graph) splits over `mesh`.
 
-    costs: for the chips of the group, in the mesh's row-major order. ends: pairs (value that enters, value
-    that leaves) of a repeated block: both are placed alike. boundary: placements of other values that
-    cross the block's ends; whole on every chip if not given. capacity: bytes a chip for weights and states
-    (default: all of the chip's usable SRAM); when nothing fits, the answer is that of fewest bytes.
-    price: cycles that a MiB of them is worth, where chips are scarce.
+def shard_block(task: ShardingTask) -> BlockSharding:
+    """Choose what each operator of a block splits. When nothing fits, the answer is that of fewest bytes.
+
     Raises Infeasible (`pins_conflict`) when the pins leave no choice.
     """
-    built = _built(graph, atoms, operators, mesh, costs, chip, users, pins, ends, boundary)
-    limit = int(chip.usable_bytes) if capacity is None else capacity
-    solution = solve_sharding(built.problem(limit, price))
+    built = _built(task)
+    solution = solve_sharding(built.problem())
     if solution is None:
-        raise _pins_conflict(pins, mesh)
+        raise _pins_conflict(task)
     return _answer(built, solution)
 
 
-def shard_block_frontier(
-    graph: Graph,
-    atoms: GraphAtoms,
-    operators: Sequence[int],
-    mesh: tuple[int, ...],
-    costs: CollectiveCosts,
-    chip: Chip,
-    users: int,
-    pins: Mapping[str, str],
-    ends: Sequence[tuple[str, str]] | None = None,
-    *,
-    boundary: Mapping[str, Placements] | None = None,
-    capacity: int | None = None,
-) -> tuple[BlockSharding, ...]:
+def shard_block_frontier(task: ShardingTask) -> tuple[BlockSharding, ...]:
     """Like `shard_block`, from the fastest answer to one of fewest bytes: what several blocks of a stage
-    choose from, when they share a chip's SRAM."""
-    built = _built(graph, atoms, operators, mesh, costs, chip, users, pins, ends, boundary)
-    limit = int(chip.usable_bytes) if capacity is None else capacity
-    solutions = sharding_frontier(built.problem(limit, price=0))
+    choose from, when they share a chip's SRAM. The task has no price."""
+    built = _built(task)
+    solutions = sharding_frontier(built.problem())
     if not solutions:
-        raise _pins_conflict(pins, mesh)
+        raise _pins_conflict(task)
     return tuple(_answer(built, solution) for solution in solutions)
 
 
-def _built(
-    graph: Graph,
-    atoms: GraphAtoms,
-    operators: Sequence[int],
-    mesh: tuple[int, ...],
-    costs: CollectiveCosts,
-    chip: Chip,
-    users: int,
-    pins: Mapping[str, str],
-    ends: Sequence[tuple[str, str]] | None,
-    boundary: Mapping[str, Placements] | None,
-) -> BlockVariables:
+def _built(task: ShardingTask) -> BlockVariables:
+    graph = task.graph
     choices = {
-        index: pinned(graph.operators[index], operator_choices(graph, atoms, index, mesh, chip), pins)
-        for index in operators
+        index: pinned(
+            graph.operators[index],
+            operator_choices(graph, task.atoms, index, task.mesh, task.chip),
+            task.pins,
+        )
+        for index in task.operators
     }
-    return BlockVariables(graph, atoms, choices, mesh, costs, users, ends or (), boundary or {})
+    return BlockVariables(task, choices)
 
 
-def _pins_conflict(pins: Mapping[str, str], mesh: tuple[int, ...]) -> Infeasible:
-    asked = ", ".join(f"{node}={factor}" for node, factor in sorted(pins.items()))
-    message = f"on a group of {' x '.join(map(str, mesh))} chips the pins {asked or '(none)'} contradict"
+def _pins_conflict(task: ShardingTask) -> Infeasible:
+    asked = ", ".join(f"{node}={factor}" for node, factor in sorted(task.pins.items()))
+    message = f"on a group of {' x '.join(map(str, task.mesh))} chips the pins {asked or '(none)'} contradict"
     return Infeasible(Problem("pins_conflict", f"{message} each other; leave one of them out"))
 
 

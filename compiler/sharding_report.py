@@ -47,6 +47,31 @@ class ShardingReport:
                 where = tuple(stage for stage, inside in held.items() if _is_in(solved, index, inside))
                 if where:
                     yield self._choice(number, index, where, solved.sharding, changes.get(index, ()))
+        decided = {
+            index - solved.block.first + like.first
+            for solved in blocks
+            for like in solved.instances
+            for index in solved.sharding.decisions
+        }
+        for index in sorted({index for inside in held.values() for index in inside} - decided):
+            yield self._undecided(index, tuple(stage for stage, inside in held.items() if index in inside))
+
+    def _undecided(self, index: int, stages: tuple[int, ...]) -> ShardingChoice:
+        """An operator that every stage executes which needs it, whole on every chip."""
+        operator, axes = self.graph.operators[index], len(self.mesh)
+        return ShardingChoice(
+            block=-1,
+            stages=stages,
+            node=operator.nodes[0] if operator.nodes else "",
+            operator=operator.name,
+            mesh=self.mesh,
+            factors=("none",) * axes,
+            gives=("Replicate",) * axes,
+            cycles=0,
+            collectives=(),
+            next_factors=(),
+            next_cost=-1,
+        )
 
     def _choice(
         self,
@@ -76,24 +101,24 @@ class ShardingReport:
 
     def _changes(self, solved: SolvedBlock) -> dict[int, list[tuple[str, Held]]]:
         """Values that are converted, by the operator that makes them, or that reads them first."""
-        operators, found = self.graph.operators, dict[int, list[tuple[str, Held]]]()
-        inside = list(solved.sharding.decisions)
-        readers = {o.tensor: index for index in reversed(inside) for o in operators[index].operands}
-        writers = {r.tensor: index for index in inside for r in operators[index].results}
-        for name, held in solved.sharding.held.items():
-            if held.conversions:
-                found.setdefault(writers.get(name, readers.get(name, inside[0])), []).append((name, held))
+        found: dict[int, list[tuple[str, Held]]] = {}
+        for name, held, index in solved.sharding.converted(self.graph):
+            found.setdefault(index, []).append((name, held))
         return found
 
     def _collectives(self, name: str, held: Held, index: int) -> Iterator[PlannedCollective]:
         """What a conversion takes: sums, then gathers."""
         dtype = self.graph.tensors[name].dtype
         made, used = self._held(name, held.made, index), self._held(name, held.used, index)
-        for kind, elements, axes in collectives_of(self.atoms.tensors[name], held, self.mesh):
-            wire = dtype if kind == "all_gather" else self.costs.wired(dtype)
-            algorithm, cost = self.costs.of(kind, elements, dtype, self.mesh, axes)
-            nbytes = elements * wire.itemsize
-            yield PlannedCollective(name, made, used, kind, algorithm, wire, nbytes, cost.cycles)
+        hidden = held.hidden
+        for wanted in collectives_of(self.atoms.tensors[name], held, self.mesh):
+            wire = dtype if wanted.kind == "all_gather" else self.costs.wired(dtype)
+            algorithm, cost = wanted.cost(self.costs, dtype, self.mesh)
+            nbytes = wanted.elements * wire.itemsize
+            yield PlannedCollective(
+                name, made, used, wanted.kind, algorithm, wire, nbytes, cost.cycles, hidden
+            )
+            hidden = 0
 
     def _splits(self, index: int, decision: Decision) -> tuple[str, ...]:
         return tuple("none" if atom is None else self._factor(index, atom) for atom in decision)

@@ -7,10 +7,10 @@ from math import ceil, prod
 
 import numpy as np
 
-from chiplan.ir import DType
+from chiplan.ir import DType, mesh_ways
 
 from .atoms import TensorAtom
-from .collective_costs import NOTHING, CollectiveCost, CollectiveCosts
+from .collective_costs import NOTHING, CollectiveCost, CollectiveCosts, unbuildable
 from .placements import REPLICATE, Partial, Placement, Placements, Shard
 
 Atoms = tuple[tuple[int, ...], ...]
@@ -19,11 +19,18 @@ Atoms = tuple[tuple[int, ...], ...]
 @dataclass(frozen=True)
 class Held:
     """A value in a group. made: as its operator gives it. used: as readers find it who cannot use it as it
-    was made; equal to `made` when nothing is converted."""
+    was made; equal to `made` when nothing is converted. hidden: cycles of `cost` that pass while the operator
+    that makes the value still computes."""
 
     made: Placements
     used: Placements
     cost: CollectiveCost
+    hidden: int = 0
+
+    @property
+    def cycles(self) -> int:
+        """What the conversion takes besides all compute."""
+        return self.cost.cycles - self.hidden
 
     @property
     def conversions(self) -> int:
@@ -104,24 +111,48 @@ class Conversions:
 
     def _cost(self, atoms: Atoms, dtype: DType, made: Placements, used: Placements) -> CollectiveCost:
         total = NOTHING
-        for kind, elements, axes in collectives_of(atoms, Held(made, used, NOTHING), self._mesh):
-            total += self._costs.of(kind, elements, dtype, self._mesh, axes)[1]
+        for wanted in collectives_of(atoms, Held(made, used, NOTHING), self._mesh):
+            total += wanted.cost(self._costs, dtype, self._mesh)[1]
         return total
 
 
-def collectives_of(
-    atoms: Atoms, held: Held, mesh: tuple[int, ...]
-) -> Iterator[tuple[str, int, tuple[int, ...]]]:
-    """(kind, elements, mesh axes) of what converts a value: sums over all axes together, then gathers over
-    all axes together. Elements are what a chip has before a sum, and the whole after a gather."""
+@dataclass(frozen=True)
+class Collective:
+    """A collective over mesh `axes` together. elements: what a chip has before a sum, and the whole after a
+    gather. without: algorithms that cannot be built for it."""
+
+    kind: str
+    elements: int
+    axes: tuple[int, ...]
+    without: frozenset[str] = frozenset()
+
+    def cost(self, costs: CollectiveCosts, dtype: DType, mesh: tuple[int, ...]) -> tuple[str, CollectiveCost]:
+        """The algorithm, and what it costs, on values of `dtype`."""
+        return costs.of(self.kind, self.elements, dtype, mesh, self.axes, self.without)
+
+
+def collectives_of(atoms: Atoms, held: Held, mesh: tuple[int, ...]) -> Iterator[Collective]:
+    """What converts a value: sums over all axes together, then gathers over all axes together."""
     made, used, axes = held.made, held.used, range(len(mesh))
     summed = tuple(a for a in axes if isinstance(made[a], Partial) and used[a] != made[a])
     if summed:
-        kind = "all_reduce" if used[summed[0]] == REPLICATE else "reduce_scatter"
-        yield kind, local_elements(atoms, made, mesh), summed
+        yield _sum(atoms, made, used[summed[0]], mesh, summed)
     gathered = tuple(a for a in axes if isinstance(made[a], Shard) and used[a] == REPLICATE)
     if gathered:
-        yield "all_gather", local_elements(atoms, used, mesh), gathered
+        yield Collective("all_gather", local_elements(atoms, used, mesh), gathered)
+
+
+def _sum(
+    atoms: Atoms, made: Placements, result: Placement, mesh: tuple[int, ...], axes: tuple[int, ...]
+) -> Collective:
+    """A sum whose result is whole on every chip, or in pieces of an atom."""
+    elements, ways = local_elements(atoms, made, mesh), _ways(made, mesh)
+    short = any(atoms[d][p] % count for (d, p), count in ways.items())
+    cut, kind = elements, "all_reduce"
+    if isinstance(result, Shard):
+        cut, kind = atoms[result.atom[0]][result.atom[1]], "reduce_scatter"
+    is_even = cut % mesh_ways(mesh, axes) == 0
+    return Collective(kind, elements, axes, unbuildable(elements, is_even=is_even, has_short=short))
 
 
 def _becomes(placement: Placement, stays: Mapping[Shard, bool], result: Placement | None) -> Placement:

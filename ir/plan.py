@@ -42,7 +42,8 @@ class PlannedCollective:
 
     made, used: how the chips hold `tensor`, an entry a mesh axis: Replicate, Shard(factor), Partial(reducer).
     kind: all_reduce, reduce_scatter or all_gather. dtype: on the links. nbytes: of what every chip has
-    before a reduction, and of the whole after a gather.
+    before a reduction, and of the whole after a gather. hidden: those of its cycles that pass while the
+    operator that makes the value still computes.
     """
 
     tensor: str
@@ -53,16 +54,18 @@ class PlannedCollective:
     dtype: DType
     nbytes: int
     cycles: int
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
 class ShardingChoice:
     """What the operators like one operator split on a mesh, and what the next best choice would cost.
 
-    block: number of the distinct block (repeated layers are one). stages: those that execute it so. node:
-    the operator's first ONNX node. mesh: extents. factors, next_factors: one factor a mesh axis (`n:32`: its
-    part of extent 32), "none" where all chips do all. gives: how the chips hold its result, as in
-    `PlannedCollective.made`. cycles: estimate of the operator on one chip. collectives: of values that it
+    block: number of the distinct block (repeated layers are one); -1: nothing was decided, every stage that
+    needs the operator executes it whole on every chip, which costs count as 0. stages: those that execute it
+    so. node: the operator's first ONNX node. mesh: extents. factors, next_factors: one factor a mesh axis
+    (`n:32`: its part of extent 32), "none" where all chips do all. gives: how the chips hold its result, as
+    in `PlannedCollective.made`. cycles: estimate of the operator on one chip. collectives: of values that it
     makes, or is the first to read in the block. next_cost: cycles of the block more than with `factors`; -1
     where there is no other.
     """

@@ -1,25 +1,41 @@
 """What people see of groups: the frontier, meshes, shardings, collectives, pictures."""
 
+import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import click
 import pytest
+from rich.console import Console
 
-from chiplan.compiler import cli
+from chiplan.compiler import cli, compile_model
 from chiplan.compiler.cli import main
+from chiplan.compiler.cli_frontier import print_frontier
 from chiplan.compiler.cli_sharding import axes_words, folded
 from chiplan.compiler.cli_summary import ordered_bounds
 from chiplan.compiler.drawing import partition_dot
 from chiplan.compiler.drawing_boxes import MOST_BOXES, partition
 from chiplan.compiler.drawing_svg import partition_svg
 from chiplan.compiler.plan_folding import fold_edges, fold_stages
-from chiplan.compiler.plan_frontier import FrontierPoint, mark_nondominated
+from chiplan.compiler.plan_frontier import FrontierPoint, mark_nondominated, wanted
 from chiplan.compiler.plan_summary import EdgeSummary, StageSummary, summarise_edges, wire_types
 from chiplan.compiler.quantities import excess, groups_words, least_and_most
-from chiplan.ir import Bound, ChipId, MemoryPeak, Plan, PlannedCollective, ShardingChoice, Unit, read_plan
+from chiplan.ir import (
+    Bound,
+    Certificate,
+    ChipId,
+    MemoryPeak,
+    Plan,
+    PlannedCollective,
+    ShardingChoice,
+    Unit,
+    read_plan,
+)
+from chiplan.models import find_model, load_target
+from chiplan.partitioner import GroupPlan
 
 Capture = pytest.CaptureFixture[str]
 PINS = ["--pin", "node_linear_6=k", "--pin", "node_linear_13=k"]
@@ -154,6 +170,25 @@ def test_every_choice_and_every_collective_is_told(
     assert all(c.cycles > 0 and c.nbytes > 0 and c.made != c.used for _, _, c in collectives)
 
 
+@pytest.mark.parametrize("model", ["gpt2-tiny", "llama-tiny-gqa"])
+def test_the_cycles_of_a_block_add_up_to_its_certificate(tmp_path: Path, capsys: Capture, model: str) -> None:
+    """One stage, so that every block is told whole: layers of each kind, and what is recomputed."""
+    path = str(tmp_path / "one.chiplan")
+    words = ["compile", model, "--target", "groq-node", "--groups", "7", "--objective", "latency"]
+    assert main([*words, "-o", path]) == 0
+    plan = read_plan(Path(path))
+    (stage,) = plan.stages
+    ending = f" operators on {len(stage.chips)}"
+    proved = [int(c.objective) for c in plan.certificates if c.problem.endswith(ending)]
+    capsys.readouterr()
+    assert main(["show", path, "--sharding"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    told = re.findall(r"hidden behind compute \S+ = (\S+)\.", text)
+    assert [int(cycles.replace(",", "")) for cycles in told] == proved
+    undecided = [choice for choice in plan.sharding if choice.block < 0]
+    assert f"Stage 0 executes {len(undecided)} operators that are cheaper to recompute" in text
+
+
 def test_show_as_json_has_meshes_and_collectives(decode_file: Path, capsys: Capture) -> None:
     assert main(["show", str(decode_file), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -229,6 +264,33 @@ def test_the_frontier_of_chips_latency_and_interval(frontier_file: Path, capsys:
     )
     # The plan that is written has the shortest interval: the objective is throughput.
     assert written["pace_cycles"] == min(point["pace_cycles"] for point in points)
+
+
+def test_a_page_of_the_frontier_leaves_out_what_is_beaten() -> None:
+    plan = compile_model(find_model("bert-tiny"), target=load_target("groq-node"), sequence=16, chips=1).plan
+    points = mark_nondominated([_point(1, 900, 900), _point(2, 901, 901), _point(2, 1_900_000, 90)])
+    page = io.StringIO()
+    print_frontier(Console(width=80, file=page), points, plan)
+    text = " ".join(page.getvalue().split())
+    rows = re.findall(r"\* (\d) (\d) (\S+ \S+) - (\S+ \S+) -", text)
+    assert rows == [("1", "1", "1.00 us", "1.00 us"), ("2", "2", "2.11 ms", "100 ns")]
+    assert "1 plan that another beats in everything: --json has all." in text
+
+
+def test_what_estimates_show_beaten_is_not_scheduled() -> None:
+    """Each plan for what it may be best in: the second has neither the latency nor the interval."""
+    proof = Certificate("", "optimal", 0, 0, 0.0, 0.0)
+    plans = [
+        GroupPlan((), latency, interval, chips, proof)
+        for chips, latency, interval in [(1, 9, 9), (2, 9, 9), (2, 5, 9), (4, 6, 3)]
+    ]
+    assert wanted(plans, is_alone=False) == [
+        (plans[0], "throughput"),
+        (plans[0], "latency"),
+        (plans[2], "latency"),
+        (plans[3], "throughput"),
+    ]
+    assert wanted(plans[:2], is_alone=True) == [(plans[0], "latency"), (plans[1], "latency")]
 
 
 def test_the_frontier_and_given_groups_exclude_each_other(capsys: Capture) -> None:

@@ -1,6 +1,5 @@
 """Costs of collectives: by hand on a clique, and what must hold on any topology."""
 
-from dataclasses import dataclass
 from math import prod
 
 import pytest
@@ -8,23 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiplan.compiler.collective_costs import CollectiveCosts, representative_group
+from chiplan.compiler.device_collectives import CollectiveRequest
 from chiplan.ir import DType
 from chiplan.models import load_target
 
 NODE = load_target("groq-node")
 FLIT, HOP = 27, 243
 """Cycles a flit, and cycles of a hop besides, of groq-node."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the device graph asks `choose`."""
-
-    kind: str
-    axes: tuple[int, ...]
-    mesh: tuple[int, ...]
-    elements: int
-    dtype: DType
 
 
 def costs_of(name: str, size: int) -> CollectiveCosts:
@@ -66,12 +55,12 @@ def test_two_shot_reduces_a_part_and_gathers_it() -> None:
 
 @pytest.mark.parametrize(("elements", "algorithm"), [(160, "one-shot"), (8192, "two-shot")])
 def test_few_elements_go_in_one_shot_many_in_two(elements: int, algorithm: str) -> None:
-    request = Request("all_reduce", (0,), (8,), elements, DType.FP16)
+    request = CollectiveRequest("all_reduce", (0,), (8,), elements, DType.FP16)
     assert CollectiveCosts(NODE, range(8)).choose(request) == algorithm
 
 
 def test_a_ring_of_chips_prefers_the_ring_for_much_data() -> None:
-    request = Request("all_reduce", (0,), (4,), 1 << 20, DType.FP16)
+    request = CollectiveRequest("all_reduce", (0,), (4,), 1 << 20, DType.FP16)
     assert costs_of("generic-ring", 4).choose(request) == "ring"
 
 

@@ -1,12 +1,14 @@
 """The whole compiler on models that ship: laws of plans, refusals, objectives, users, precisions."""
 
 from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chiplan.compiler import Compiled, check_numerics, compile_model
+from chiplan.compiler.plan_summary import binding_bounds, reached
 from chiplan.ir import BadInput, Infeasible, plan_bytes
 from chiplan.models import find_model, load_target, target_text
 from chiplan.runtime_sim import figures
@@ -113,11 +115,31 @@ def test_a_ring_whose_links_are_full_gets_no_worse_with_more_chips() -> None:
 
 
 @pytest.mark.parametrize("objective", ["throughput", "latency", "chips"])
-@pytest.mark.parametrize(("name", "target"), [("gpt2-tiny", "tiny-ring"), ("mixtral-tiny", "groq-node")])
-def test_no_plan_is_below_its_bounds(name: str, target: str, objective: str) -> None:
-    plan = compiled(name, target, chips=3, objective=objective).plan
-    reached = {"interval": plan.interval, "latency": plan.latency, "chips": len(plan.stages)}
-    assert all(reached[b.quantity] >= b.value for b in plan.bounds)
+@pytest.mark.parametrize(
+    ("name", "target", "users"),
+    [
+        ("gpt2-tiny", "tiny-ring", 1),
+        ("mixtral-tiny", "groq-node", 1),
+        ("llama-tiny-gqa-past", "groq-node", 1),
+        ("llama-tiny-gqa-past", "tiny-ring", 3),
+    ],
+)
+def test_no_plan_is_below_its_bounds(name: str, target: str, users: int, objective: str) -> None:
+    plan = compiled(name, target, chips=3, objective=objective, users=users).plan
+    achieved = reached(plan)
+    assert all(achieved[b.quantity] >= b.value for b in plan.bounds)
+    if plan.graph.states:
+        largest = {bound.quantity: bound.value for bound in binding_bounds(plan)}
+        assert largest["interval"] >= ceil(largest["latency"] / users)
+        assert achieved["interval"] >= ceil(plan.latency / users)
+
+
+def test_a_user_s_wait_is_no_gap_of_the_schedule() -> None:
+    """One user: no interval shorter than the latency would give a token sooner."""
+    plan = compiled("llama-tiny-gqa-past", "groq-node", chips=4, objective="latency").plan
+    (schedule,) = [c for c in plan.certificates if c.problem.startswith("schedule:")]
+    assert schedule.problem.endswith("users wait for their last step")
+    assert (schedule.status, schedule.objective, schedule.gap) == ("optimal", plan.latency, 0)
 
 
 def test_parallel_links_and_detours_break_no_bound(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Sharding: the solvers against brute force, and what comes out for real blocks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from itertools import pairwise, product
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from chiplan.compiler.device_graph import GroupStage, build_device_graph
 from chiplan.compiler.group_costs import carried_ends
 from chiplan.compiler.importer import import_model
 from chiplan.compiler.placements import REPLICATE, Partial, Shard
+from chiplan.compiler.sharding_build import ShardingTask
 from chiplan.compiler.sharding_choices import factor_names
 from chiplan.compiler.sharding_problem import (
     BlockSharding,
@@ -169,17 +173,15 @@ class Prepared:
     ) -> BlockSharding:
         """All operators as one block, or a layer in the middle of many."""
         operators: Sequence[int] = range(len(self.graph.operators))
-        ends = None
+        ends: list[tuple[str, str]] = []
         if layer:
             block, following = self.layer()
             operators = range(block.first, block.last)
             ends = carried_ends(self.graph, block, following)
         system = load_target(target)
         costs = CollectiveCosts(system, representative_group(system, prod(mesh)))
-        return shard_block(
-            self.graph, self.atoms, operators, mesh, costs, system.chip, users, pins or {}, ends,
-            price=price, capacity=capacity,
-        )  # fmt: skip
+        task = ShardingTask(self.graph, self.atoms, operators, mesh, costs, system.chip, users)
+        return shard_block(replace(task, pins=pins or {}, ends=ends, price=price, capacity=capacity))
 
     def layer(self) -> tuple[Block, Block]:
         blocks = find_blocks(self.graph)
@@ -228,6 +230,18 @@ def test_a_llama_layer_is_split_by_columns_then_rows(ways: int) -> None:
     assert found.certificate.gap == 0
 
 
+def test_the_cycles_of_a_layer_are_its_operators_and_what_of_its_collectives_is_not_hidden() -> None:
+    model = prepared("llama2-7b-decode")
+    found = model.shard((4,), layer=True)
+    computed = sum(piece.latency for piece in found.pieces.values())
+    sent = sum(held.cost.cycles for held in found.held.values())
+    hidden = sum(held.hidden for held in found.held.values())
+    assert 0 < hidden < sent
+    assert computed + sent - hidden == found.cycles == found.certificate.objective
+    conversions = sum(held.cycles for _, held, _ in found.converted(model.graph))
+    assert conversions == sent - hidden
+
+
 def test_heads_of_16_chips_are_split_over_both_axes() -> None:
     """32 heads on 2 nodes of 8 chips: each axis takes a factor of them."""
     model = prepared("llama2-7b-decode")
@@ -253,16 +267,16 @@ def test_the_output_layer_is_split_by_vocabulary_and_the_embedding_too_large_for
     operators = range(len(model.graph.operators))
     costs = CollectiveCosts(NODE, range(8))
     first, last = [operators[0]], operators[-3:]
-    embedding = shard_block(model.graph, model.atoms, first, (8,), costs, NODE.chip, 1, {})
+    embedding = shard_block(ShardingTask(model.graph, model.atoms, first, (8,), costs, NODE.chip))
     assert factor_names(model.graph.operators[0], embedding.decisions[0]) == ("e0",)
-    output = shard_block(model.graph, model.atoms, last, (8,), costs, NODE.chip, 1, {})
+    output = shard_block(ShardingTask(model.graph, model.atoms, last, (8,), costs, NODE.chip))
     assert factor_names(model.graph.operators[-1], output.decisions[last[-1]]) == ("n",)
 
 
 def test_an_embedding_split_by_vocabulary_gives_partial_sums() -> None:
     model = prepared("llama2-7b-decode")
     costs, pins = CollectiveCosts(NODE, range(8)), {"node_embedding": "row"}
-    found = shard_block(model.graph, model.atoms, [0], (8,), costs, NODE.chip, 1, pins)
+    found = shard_block(ShardingTask(model.graph, model.atoms, [0], (8,), costs, NODE.chip, pins=pins))
     assert factor_names(model.graph.operators[0], found.decisions[0]) == ("row",)
     assert reduced(found) == ["embedding"]
 
@@ -296,8 +310,8 @@ def test_bert_s_frontier_ends_at_both() -> None:
     block, following = model.layer()
     ends = carried_ends(model.graph, block, following)
     costs, operators = CollectiveCosts(NODE, range(4)), range(block.first, block.last)
-    chip = NODE.chip
-    found = shard_block_frontier(model.graph, model.atoms, operators, (4,), costs, chip, 1, {}, ends)
+    task = ShardingTask(model.graph, model.atoms, operators, (4,), costs, NODE.chip, ends=ends)
+    found = shard_block_frontier(task)
     assert len(found) >= 2
     assert found[0].cycles == model.shard((4,), layer=True).cycles
     for one, other in pairwise(found):
@@ -399,3 +413,14 @@ def test_the_same_block_gives_the_same_answer() -> None:
     one, other = (Prepared("gpt2-tiny", "fp16").shard((4,)) for _ in range(2))
     assert one.decisions == other.decisions
     assert one.certificate == other.certificate
+
+
+def test_the_page_of_shardings_is_what_its_script_says(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row stands for all: the table is made again with `python -m benchmarks.shardings --write`."""
+    monkeypatch.syspath_prepend(str(repository))
+    script = import_module("benchmarks.shardings")
+    case = next(case for case in script.CASES if case.model == "llama2-7b-decode")
+    (row,) = script.rows(replace(case, meshes=((8,),)), None)
+    assert row in (repository / "docs" / "sharding.md").read_text(encoding="utf-8")
