@@ -1,19 +1,19 @@
 """Which factors the operators of a block split over a group of chips: the way in, and the answer."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from chiplan.ir import BadInput, Certificate, Chip, Graph, Infeasible, Problem, Unit
+from chiplan.ir import Certificate, Chip, Graph, Infeasible, Problem, Unit
 from chiplan.partitioner import ShardingSolution, sharding_frontier, solve_sharding
 
-from .atoms import Decision, GraphAtoms, splittable
+from .atoms import Decision, GraphAtoms
 from .collective_costs import CollectiveCosts
+from .pins import pinned, pins_of
 from .placements import Placements
 from .sharding_build import BlockVariables
-from .sharding_choices import operator_choices, pin_names, pinned
+from .sharding_choices import Choice, operator_choices
 from .sharding_costs import PieceCost
 from .sharding_tensors import Held
 
@@ -29,7 +29,8 @@ class BlockSharding:
     chip. link_cycles: of the busiest link. pieces: what each operator takes on one chip. held: how every
     value stands in the group, by name; residents: how states, and weights of several readers, lie. fits:
     whether the residents are within the capacity. alternatives: the best other decision of an operator and
-    the cycles that it costs more, or None where it has no other.
+    the cycles that it costs more, or None where it has no other. unable: operators whose pins nothing keeps
+    on this group; their decisions are as if they had none.
     """
 
     decisions: dict[int, Decision]
@@ -43,6 +44,7 @@ class BlockSharding:
     fits: bool
     certificate: Certificate
     alternatives: Callable[[int], tuple[Decision, int] | None]
+    unable: frozenset[int] = frozenset()
 
 
 def shard_block(
@@ -92,13 +94,27 @@ def shard_block_frontier(
     capacity: int | None = None,
 ) -> tuple[BlockSharding, ...]:
     """Like `shard_block`, from the fastest answer to one of fewest bytes: what several blocks of a stage
-    choose from, when they share a chip's SRAM."""
-    built = _built(graph, atoms, operators, mesh, costs, chip, users, pins, ends, boundary)
+    choose from, when they share a chip's SRAM. Where pins contradict each other the group is unable to
+    execute what they concern; nothing is raised."""
     limit = int(chip.usable_bytes) if capacity is None else capacity
+    built = _built(graph, atoms, operators, mesh, costs, chip, users, pins, ends, boundary)
     solutions = sharding_frontier(built.problem(limit, price=0))
+    unable = _unable(built, pins, every=not solutions)
     if not solutions:
-        raise _pins_conflict(pins, mesh)
-    return tuple(_answer(built, solution) for solution in solutions)
+        built = _built(graph, atoms, operators, mesh, costs, chip, users, {}, ends, boundary)
+        solutions = sharding_frontier(built.problem(limit, price=0))
+    return tuple(replace(_answer(built, solution), unable=unable) for solution in solutions)
+
+
+def _unable(built: BlockVariables, pins: Mapping[str, str], every: bool) -> frozenset[int]:
+    """Operators whose pins no choice keeps; or `every` one that has pins."""
+    operators, atoms = built.graph.operators, built.atoms.operators
+    return frozenset(
+        index
+        for index, choices in built.choices.items()
+        if pins_of(operators[index], atoms[index], pins)
+        and (every or not pinned(operators[index], atoms[index], choices, pins))
+    )
 
 
 def _built(
@@ -113,10 +129,10 @@ def _built(
     ends: Sequence[tuple[str, str]] | None,
     boundary: Mapping[str, Placements] | None,
 ) -> BlockVariables:
-    choices = {
-        index: pinned(graph.operators[index], operator_choices(graph, atoms, index, mesh, chip), pins)
-        for index in operators
-    }
+    choices: dict[int, tuple[Choice, ...]] = {}
+    for index in operators:
+        every = operator_choices(graph, atoms, index, mesh, chip)
+        choices[index] = pinned(graph.operators[index], atoms.operators[index], every, pins) or every
     return BlockVariables(graph, atoms, choices, mesh, costs, users, ends or (), boundary or {})
 
 
@@ -151,32 +167,3 @@ def _answer(built: BlockVariables, solution: ShardingSolution) -> BlockSharding:
         certificate=solution.certificate,
         alternatives=alternatives,
     )
-
-
-def check_pins(graph: Graph, atoms: GraphAtoms, pins: Mapping[str, str]) -> None:
-    """Refuse pins of nodes that no operator came from, and of factors that none of them can split.
-
-    Raises BadInput (`unknown_pin_node`, `unknown_pin_factor`), naming what there is.
-    """
-    offered: dict[str, set[str]] = {}
-    for operator, own in zip(graph.operators, atoms.operators, strict=True):
-        names = {operator.factors[factor].name for factor, _ in splittable(operator, own)}
-        for node in pin_names(operator):
-            offered.setdefault(node, {"none"}).update(names)
-    problems = []
-    for node, factor in sorted(pins.items()):
-        if node not in offered:
-            message = f"--pin {node}={factor}: no planned operator comes from a node {node}"
-            message += _near(node, offered)
-            problems.append(Problem("unknown_pin_node", message, node=node))
-        elif not offered[node].issuperset(factor.split(",")):
-            names_text = ", ".join(sorted(offered[node]))
-            message = f"--pin {node}={factor}: expected one of the factors of {node}: {names_text}"
-            problems.append(Problem("unknown_pin_factor", message, node=node, dimension=factor))
-    if problems:
-        raise BadInput(problems)
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name, sorted(known), n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else "; `chiplan show --sharding` lists them"
