@@ -74,7 +74,7 @@ def shard_block(
     built = _built(graph, atoms, operators, mesh, costs, chip, users, pins, ends, boundary)
     limit = int(chip.usable_bytes) if capacity is None else capacity
     solution = solve_sharding(built.problem(limit, price))
-    if solution is None:
+    if solution is None or _unable(built, pins, every=False):
         raise _pins_conflict(pins, mesh)
     return _answer(built, solution)
 
