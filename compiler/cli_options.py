@@ -1,25 +1,65 @@
 """Options that several verbs share, and the types that check them."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
+from math import nan
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from .options import MOST_MICROSECONDS, MOST_USERS
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-MOST_USERS = 2**20
 LARGEST_EXTENT = 2**31 - 1
 """That of `import_dimensions`, which asks for more than an option's check may wait for."""
 
 
-COUNT = click.IntRange(1, LARGEST_EXTENT)
-USERS = click.IntRange(1, MOST_USERS)
+class WholeNumber(click.ParamType[int]):
+    """A whole number of a range, both ends included."""
+
+    name = "integer"
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = self.low - 1
+        if not self.low <= number <= self.high:
+            self.fail(
+                f"expected a whole number from {self.low:,} to {self.high:,}, found {value}", param, ctx
+            )
+        return number
+
+
+class PositiveNumber(click.ParamType[float]):
+    """A number above 0 and at most `high`. What is not a number (nan) is in no range."""
+
+    name = "number"
+
+    def __init__(self, high: float) -> None:
+        self.high = high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = nan
+        if not 0 < number <= self.high:
+            self.fail(f"expected a number above 0, up to {self.high:,.0f}, found {value}", param, ctx)
+        return number
+
+
+COUNT = WholeNumber(1, LARGEST_EXTENT)
+USERS = WholeNumber(1, MOST_USERS)
 MOST_COUNTS = 64
 """Chip counts in one run of `scale`."""
-MICROSECONDS = click.FloatRange(0.0, 1e12, min_open=True)
+MICROSECONDS = PositiveNumber(MOST_MICROSECONDS)
+EFFICIENCY = PositiveNumber(10.0)
 
 
 def _shipped_models(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
@@ -72,10 +112,6 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Options of `compile`, `scale` and `check`, as `--help` lists them."""
 
 
-_RANGE = re.compile(r"  \[[\d.]+<=?x<=?[\d.]+\]|; [\d.]+<=?x<=?[\d.]+(?=\])")
-"""What click adds to the help of a number; a refusal names the range."""
-
-
 def option_sections(
     command: click.Command, context: click.Context
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -91,7 +127,7 @@ def option_sections(
         sections = (("Options", tuple(name for name in known if name is not None)),)
     for title, names in sections:
         found = (known[name].get_help_record(context) for name in names if name in known)
-        records = [(names, _RANGE.sub("", words)) for names, words in filter(None, found)]
+        records = [record for record in found if record]
         if records:
             yield title, records
 

@@ -133,7 +133,7 @@ def _figure_row(scaling: Scaling, point: Point) -> tuple[str, ...]:
     found, standing = point.measured, scaling.standing(point)
     if found is None or standing is None:
         smallest = point.refusal.smallest_chips if point.refusal else None
-        why = "does not fit" if smallest is None else f"needs {smallest}"
+        why = "infeasible" if smallest is None else f"needs {smallest}"
         return (grouped(point.allowed), why, *work, *("-",) * 6)
     amount = found.rates["tokens_per_second_total" if scaling.has_state else "inferences_per_second"]
     return (

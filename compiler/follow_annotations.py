@@ -13,6 +13,7 @@ from .import_load import load_graph_file
 from .importer import value_types
 from .options import Options
 from .partitioning import shared_items
+from .pins import pin_names
 from .read_annotations import Annotations, NodeAnnotation, Shards, read_annotations
 
 
@@ -38,10 +39,16 @@ def follow_annotations(
     followed = replace(
         options,
         groups=sizes,
-        pins=tuple((pins | dict(options.pins)).items()),
+        pins=(*_not_pinned(graph, pins, dict(options.pins)), *options.pins),
         stages=tuple(numbers[stages[index]] for index in order),
     )
     return replace(graph, operators=tuple(graph.operators[index] for index in order)), followed
+
+
+def _not_pinned(graph: Graph, pins: Mapping[str, str], asked: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The file's pins of operators that the user's, by whatever name, say nothing of."""
+    decided = {o.name for o in graph.operators if not asked.keys().isdisjoint(pin_names(o))}
+    return ((name, pin) for name, pin in pins.items() if name not in decided)
 
 
 def _operator_stages(graph: Graph, nodes: FileNodes, annotations: Annotations) -> list[int]:

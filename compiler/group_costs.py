@@ -13,9 +13,9 @@ from .addresses import padded_bytes
 from .atoms import Decision, GraphAtoms
 from .blocks import Block
 from .collective_costs import CollectiveCosts, representative_group
+from .pins import pin_names
 from .placements import placements
 from .sharding_build import ShardingTask
-from .sharding_choices import pin_names
 from .sharding_problem import BlockSharding, shard_block_frontier
 from .sharding_report import ShardingReport, SolvedBlock
 from .sharding_tensors import local_elements
@@ -31,7 +31,8 @@ Mesh = tuple[int, ...]
 class ShapeCosts:
     """One shape of group. decisions: of every planned operator. Arrays have an entry an operator of the
     graph, zero for recomputed ones: latency int64[operators] cycles, work int64[resources, operators]
-    cycles, resident, states, activations int64[operators] bytes a chip. choices: what is split in stages,
+    cycles, resident, states, activations int64[operators] bytes a chip; unable bool[operators], whose pins
+    nothing keeps on this shape. choices: what is split in stages,
     given by number with their operators; the next best takes some solving to find."""
 
     mesh: Mesh
@@ -42,6 +43,7 @@ class ShapeCosts:
     resident: np.ndarray
     states: np.ndarray
     activations: np.ndarray
+    unable: np.ndarray
     certificates: tuple[Certificate, ...]
     choices: Callable[[Mapping[int, Collection[int]]], Iterator[ShardingChoice]]
 
@@ -127,17 +129,19 @@ class GroupCosts:
     ) -> ShapeCosts:
         rows, count = RESOURCES + 4, len(self.graph.operators)
         table = np.zeros((rows, count), dtype=np.int64)
+        unable = np.zeros(count, dtype=bool)
         decisions: dict[int, Decision] = {}
         for kind, instances in self.instances.items():
             block, sharding = solved[kind]
             part = self._table(block, sharding, mesh)
             for instance in instances:
                 table[:, instance.first : instance.last] = part
+                unable[[index - block.first + instance.first for index in sharding.unable]] = True
                 decisions |= {
                     index - block.first + instance.first: d for index, d in sharding.decisions.items()
                 }
         assert decisions.keys() == self.planned, "a planned operator without a decision"
-        report = ShardingReport(self.graph, self.atoms, mesh, costs, frozenset(self.pins))
+        report = ShardingReport(self.graph, self.atoms, mesh, costs, self.pins)
         blocks = [SolvedBlock(*solved[kind], tuple(instances)) for kind, instances in self.instances.items()]
         return ShapeCosts(
             mesh,
@@ -148,6 +152,7 @@ class GroupCosts:
             resident=table[RESOURCES + 1],
             states=table[RESOURCES + 2],
             activations=table[RESOURCES + 3],
+            unable=unable,
             certificates=tuple(sharding.certificate for _, sharding in solved.values()),
             choices=partial(report.choices, blocks),
         )

@@ -1,20 +1,20 @@
 """Stages on groups of chips: cuts, shapes and shardings together, then the schedule of the best of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from math import prod
 
 import numpy as np
 
-from chiplan.ir import Certificate, DType, Graph, Infeasible, Problem, ShardingChoice, Target
+from chiplan.ir import DType, Graph, Infeasible, Target
 from chiplan.partitioner import (
     GroupArc,
     GroupPlan,
     GroupProblem,
     frontier,
     group_shapes,
-    place_groups,
     plan_counts,
     plan_groups,
     plan_sequence,
@@ -22,18 +22,15 @@ from chiplan.partitioner import (
 )
 
 from .addresses import OutOfSram
-from .atoms import Decision, GraphAtoms, find_atoms
+from .atoms import GraphAtoms, find_atoms
 from .blocks import find_blocks
-from .collective_costs import CollectiveCosts
-from .device_graph import CollectiveRequest, DeviceGraph, GroupStage, build_device_graph
-from .graph_edit import writers_of
+from .group_candidate import GroupCandidate, Realisation
 from .group_costs import RESOURCES, GroupCosts, Mesh, ShapeCosts, crossing_bytes, crossing_cycles
-from .interval_search import Found, IntervalSearch, pace
+from .group_refusal import GroupRefusal, too_many_stages
+from .interval_search import pace
 from .memory_check import Shortage
 from .options import Options
 from .partitioning import recomputable, shared_items
-from .quantities import size
-from .scheduling import StageWork
 from .tile_choice import tile_graph
 
 _COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -61,35 +58,6 @@ _MOST_POSITIONS = 80
 """Where there are more places to cut, only those are tried where least crosses."""
 
 
-@dataclass(frozen=True)
-class GroupCandidate:
-    """A plan of groups as scheduled. plan: what the solver chose, with its estimates. least: no interval of
-    these stages is shorter. shapes, operators: of every stage, operators of the graph that was planned.
-    certificates: of shardings, cuts and placement."""
-
-    plan: GroupPlan
-    device: DeviceGraph
-    stages: tuple[StageWork, ...]
-    found: Found
-    least: int
-    shapes: tuple[ShapeCosts, ...]
-    operators: tuple[tuple[int, ...], ...]
-    certificates: tuple[Certificate, ...]
-
-    def sharding(self) -> tuple[ShardingChoice, ...]:
-        """What every operator of a group splits, and the next best, which takes some solving to find."""
-        shapes = {arc.size_index: shape for arc, shape in zip(self.plan.arcs, self.shapes, strict=True)}
-        stages: dict[int, dict[int, tuple[int, ...]]] = {number: {} for number in sorted(shapes)}
-        for stage, (arc, operators) in enumerate(zip(self.plan.arcs, self.operators, strict=True)):
-            stages[arc.size_index][stage] = operators
-        return tuple(
-            choice
-            for number, held in stages.items()
-            if shapes[number].size > 1
-            for choice in shapes[number].choices(held)
-        )
-
-
 class GroupPlanner:
     """Plans a prepared graph on groups of chips. Nothing is computed before it is asked for."""
 
@@ -100,6 +68,12 @@ class GroupPlanner:
         self.chips = options.chips or target.topology.chips
         self.wire = DType(options.wire) if options.wire else None
         self._plans: dict[int, list[GroupPlan]] = {}
+
+    def asked_for(self, options: Options) -> "GroupPlanner":
+        """A planner for another objective or other limits, with what this one knows of the costs."""
+        other = copy(self)
+        other.options, other._plans = options, {}
+        return other
 
     @cached_property
     def atoms(self) -> GraphAtoms:
@@ -187,18 +161,20 @@ class GroupPlanner:
         """int64[planned + 1]: bytes that cross a cut before each planned operator, and the end."""
         return crossing_bytes(self.graph, self.planned)[[*self.planned, len(self.graph.operators)]]
 
-    def problem(self, chips: int, spare: int = 0) -> GroupProblem:
-        """The stage problem on at most so many chips, `spare` bytes a chip left free."""
+    def problem(self, chips: int, spare: int = 0, pinned: bool = True) -> GroupProblem:
+        """The stage problem on at most so many chips, `spare` bytes a chip left free. pinned: a group that
+        cannot keep an operator's pins cannot execute it."""
         shapes = self.shapes
         columns, carried = list(self.planned), self._carried
         crossing = [crossing_cycles(carried, shape.size, self.target) for shape in shapes]
         link_work = np.zeros((len(shapes), RESOURCES, len(carried)), dtype=np.int64)
         link_work[:, -1] = [busy for _, busy in crossing]
+        too_much = int(self.target.chip.usable_bytes) + 1 if pinned else 0
         return GroupProblem(
             sizes=tuple(shape.size for shape in shapes),
             latency=_prefix([shape.latency[columns] for shape in shapes]),
             work=_prefix([shape.work[:, columns] for shape in shapes]),
-            resident=_prefix([shape.resident[columns] for shape in shapes]),
+            resident=_prefix([(shape.resident + too_much * shape.unable)[columns] for shape in shapes]),
             activations=np.array([shape.activations[columns] for shape in shapes]),
             crossing=np.array([latency for latency, _ in crossing]),
             capacity=int(self.target.chip.usable_bytes) - spare,
@@ -232,7 +208,7 @@ class GroupPlanner:
                 if not worth(plan, self.estimated_merit(plan)[0]):
                     continue
                 try:
-                    yield self.realise(plan)
+                    yield self.realise(plan, self.options.objective)
                 except OutOfSram as error:
                     shortage, last = max(shortage, error.needed - error.available), error
             if not shortage:
@@ -253,7 +229,7 @@ class GroupPlanner:
 
     def _solved(self, spare: int) -> list[GroupPlan]:
         if self.options.groups is not None:
-            plan = self._asked_for(self.options.groups, spare)
+            plan = self._in_order(self.options.groups, self.problem(self.chips, spare))
             return [] if plan is None else [plan]
         problem = self.problem(self.chips, spare)
         objectives = dict.fromkeys((self.options.objective, "latency" if self.graph.states else "throughput"))
@@ -296,121 +272,58 @@ class GroupPlanner:
                 return plan.chips, steady, plan.latency
         return steady, plan.latency, plan.chips
 
-    def _asked_for(self, groups: Sequence[int], spare: int) -> GroupPlan | None:
+    def _in_order(self, groups: Sequence[int], problem: GroupProblem) -> GroupPlan | None:
         """The best cut for groups of these sizes, in this order."""
-        problem = self.problem(self.chips, spare)
         shapes = [[n for n, shape in enumerate(self.shapes) if shape.size == size] for size in groups]
         return plan_sequence(problem, shapes)
 
+    def on_fewer(self, most: int, objective: str) -> list[GroupPlan]:
+        """The best plan for an objective on at most so many chips, and on fewer, the fewest first."""
+        counts = [count for count in _COUNTS if count < most][-_FEWER:]
+        problem = replace(self.problem(most), objective=objective)
+        plans = plan_counts(problem, (*counts[:: 1 if self._is_small else 3], most))
+        return sorted({plan.arcs: plan for plan in plans}.values(), key=lambda plan: plan.chips)
+
     def _refusal(self, last: OutOfSram | None) -> Infeasible:
         """Why nothing fits, and the fewest chips that would do."""
-        problem, groups = self.problem(self.chips), self.options.groups
-        if groups is not None and len(groups) > self.allowed.sum() - 1:
-            return self._too_many_stages(len(groups))
-        fewest = smallest_chips(replace(problem, max_latency=None, max_interval=None))
-        limited = self.options.max_latency is not None or self.options.max_interval is not None
-        if limited and fewest is not None and fewest <= self.chips:
-            message = (
-                f"no plan on {self.chips} chips of {self.target.name} keeps --max-latency and --max-interval "
-                "by the solver's estimates. Allow more chips or raise the limits."
-            )
-            return Infeasible(Problem("limits_not_met", message))
-        usable = int(self.target.chip.usable_bytes)
-        needed = int(np.min(problem.resident[:, -1] * np.array(problem.sizes)))
-        if problem.states is not None:
-            needed += int(np.min(problem.states[:, -1] * np.array(problem.sizes))) * self.options.users
-        asked = f"{self.chips} chips" if groups is None else f"groups of {','.join(map(str, groups))} chips"
-        why = (
-            f"{asked} of {self.target.name} do not hold the model: weights and states take {size(needed)} or "
-            f"more, a chip holds {size(usable)}."
-        )
         shortage = Shortage(self.graph, self.target, self.options, self.chips, last)
-        return shortage.refusal(why, self._cure(fewest, shortage), needed, usable * self.chips, fewest)
+        groups, most = self.options.groups, int(self.allowed.sum()) - 1
+        if groups is not None and len(groups) > most:
+            return too_many_stages(shortage, len(groups), most)
+        fewest = smallest_chips(self._unlimited(pinned=True))
+        refusal = GroupRefusal(fewest, self.shapes, self.atoms, shortage)
+        pins_matter = last is None and any(shape.unable.any() for shape in self.shapes)
+        return refusal.pins_not_kept() if pins_matter and self._fits_unpinned() else refusal.too_small()
 
-    def _cure(self, fewest: int | None, shortage: Shortage) -> str:
+    def _unlimited(self, *, pinned: bool) -> GroupProblem:
+        return replace(self.problem(self.chips, pinned=pinned), max_latency=None, max_interval=None)
+
+    def _fits_unpinned(self) -> bool:
+        """Whether there would be a plan without pins and limits."""
+        problem = self._unlimited(pinned=False)
         if self.options.groups is not None:
-            return "Ask for more or larger groups"
-        return "No number of chips fits" if fewest is None else shortage.fewest_words(fewest, ", in groups")
+            return self._in_order(self.options.groups, problem) is not None
+        fewest = smallest_chips(problem)
+        return fewest is not None and fewest <= self.chips
 
-    def _too_many_stages(self, asked: int) -> Infeasible:
-        most = int(self.allowed.sum()) - 1
-        if self.options.stages is not None:
-            message = (
-                f"the annotations ask for {asked} stages, and {asked - most} of them have nothing to execute "
-                "but what every stage computes for itself; leave --use-annotations out"
-            )
-            return Infeasible(Problem("too_many_stages", message, needed=asked, available=most))
-        message = (
-            f"--groups asks for {asked} stages, and {self.graph.name} can be cut into {most} at the most; "
-            "ask for fewer"
-        )
-        return Infeasible(Problem("too_many_stages", message, needed=asked, available=most))
-
-    def realise(self, plan: GroupPlan, objective: str | None = None) -> GroupCandidate:
-        """Place, lower and schedule what the solver chose, for an objective or the one that was asked for.
-        Raises OutOfSram."""
-        shapes = [self.shapes[arc.size_index] for arc in plan.arcs]
-        groups = [
-            GroupStage(operators, shape.mesh, self._decisions(operators, shape))
-            for operators, shape in zip(self._operators(plan.arcs), shapes, strict=True)
-        ]
-        carried = self._carried
-        entries = enumerate(arc.first for arc in plan.arcs[1:])
-        traffic = {(number, number + 1): int(carried[first]) for number, first in entries}
-        chips, placement = place_groups([shape.mesh for shape in shapes], traffic, self.target.topology)
-        self.progress(f"lowering {len(groups)} stages")
-        device = build_device_graph(self.graph, self.atoms, groups, self._choose, self.wire)
-        tiled = tile_graph(device.graph, self.target.chip)
-        stages = tuple(
-            StageWork(tuple(map(int, held)), shape.mesh, operators)
-            for held, shape, operators in zip(chips, shapes, device.stages, strict=True)
-        )
-        search = IntervalSearch(
-            device.graph,
-            self.target,
-            tiled,
-            objective or self.options.objective,
-            self.options.users,
-            self.progress,
-        )
-        found = search.run(stages)
-        used = tuple(self.shapes[index] for index in sorted({arc.size_index for arc in plan.arcs}))
-        certificates = (plan.certificate, *(c for shape in used for c in shape.certificates), placement)
-        return GroupCandidate(
-            plan,
-            device,
-            stages,
-            found,
-            search.least(stages),
-            tuple(shapes),
-            tuple(group.operators for group in groups),
-            certificates,
-        )
-
-    def _choose(self, request: CollectiveRequest) -> str:
-        return self._costs_of[request.mesh].choose(request)
+    def realise(self, plan: GroupPlan, objective: str) -> GroupCandidate:
+        """Place, lower and schedule what the solver chose, for an objective. Raises OutOfSram."""
+        return self._realisation.candidate(plan, objective)
 
     @cached_property
-    def _costs_of(self) -> dict[Mesh, CollectiveCosts]:
-        return {shape.mesh: shape.costs for shape in self.shapes}
-
-    def _decisions(self, operators: Sequence[int], shape: ShapeCosts) -> Mapping[int, Decision]:
-        none: Decision = (None,) * len(shape.mesh)
-        return {index: shape.decisions.get(index, none) for index in operators}
-
-    def _operators(self, arcs: Sequence[GroupArc]) -> Iterator[tuple[int, ...]]:
-        """Operators of every stage, with the recomputed ones that it needs."""
-        writers, cheap = writers_of(self.graph.operators), frozenset(self.cheap)
-        for arc in arcs:
-            chosen = set(self.planned[arc.first : arc.last])
-            stack = list(chosen)
-            while stack:
-                for operand in self.graph.operators[stack.pop()].operands:
-                    for writer in writers.get(operand.tensor, ()):
-                        if writer in cheap and writer not in chosen:
-                            chosen.add(writer)
-                            stack.append(writer)
-            yield tuple(sorted(chosen))
+    def _realisation(self) -> Realisation:
+        return Realisation(
+            self.graph,
+            self.atoms,
+            self.target,
+            self.shapes,
+            self.planned,
+            self.cheap,
+            self._carried,
+            self.options.users,
+            self.wire,
+            self.progress,
+        )
 
 
 def _prefix(rows: Sequence[np.ndarray]) -> np.ndarray:

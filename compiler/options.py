@@ -1,13 +1,15 @@
 """What a user asks of a plan, besides the model and the target."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from chiplan.ir import BadInput, Problem, Target
 
 OBJECTIVES = ("throughput", "latency", "chips")
 
-_MOST_USERS = 1 << 20
+MOST_USERS = 1 << 20
+MOST_MICROSECONDS = 1e12
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def silent(_: str) -> None:
 
 
 def check_options(options: Options, target: Target) -> None:
-    """Refuse an objective, chip count, groups or user count that mean nothing on the target."""
+    """Refuse an objective, chip count, groups, limits, pins or user count that mean nothing on the target."""
     problems: list[Problem] = []
     if options.objective not in OBJECTIVES:
         message = f"--objective {options.objective}: expected one of {', '.join(OBJECTIVES)}"
@@ -57,11 +59,29 @@ def check_options(options: Options, target: Target) -> None:
     if options.host and not target.host.bytes_per_second:
         message = f"--host: target {target.name} has no [host]; give its latency_ns and bytes_per_second"
         problems.append(Problem("no_host_rule", message))
-    if not 1 <= options.users <= _MOST_USERS:
-        message = f"--users {options.users}: expected 1 to {_MOST_USERS}"
+    problems += _wrong_limits(options)
+    problems += _wrong_pins(options.pins)
+    if not 1 <= options.users <= MOST_USERS:
+        message = f"--users {options.users}: expected 1 to {MOST_USERS:,}"
         problems.append(Problem("users_out_of_range", message))
     if problems:
         raise BadInput(problems)
+
+
+def _wrong_limits(options: Options) -> Iterator[Problem]:
+    for name, limit in (("--max-latency", options.max_latency), ("--max-interval", options.max_interval)):
+        if limit is not None and not (isfinite(limit) and 0 < limit <= MOST_MICROSECONDS):
+            message = f"{name} {limit}: expected microseconds above 0, up to {MOST_MICROSECONDS:,.0f}"
+            yield Problem("limit_out_of_range", message)
+
+
+def _wrong_pins(pins: Sequence[tuple[str, str]]) -> Iterator[Problem]:
+    """Two pins of one node that say different things."""
+    first: dict[str, str] = {}
+    for node, factor in pins:
+        if first.setdefault(node, factor) != factor:
+            message = f"--pin {node}={first[node]} and --pin {node}={factor} contradict each other; keep one"
+            yield Problem("pins_contradict", message, node=node)
 
 
 def _wrong_groups(options: Options, target: Target) -> Iterator[Problem]:

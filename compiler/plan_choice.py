@@ -1,16 +1,17 @@
 """The best of all plans: pipelines of single chips, and stages on groups of chips."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from math import ceil
 
 from chiplan.ir import (
-    BadInput,
     Bound,
     Certificate,
     Elapsed,
     Graph,
     Infeasible,
+    InternalFault,
     Problem,
     ShardingChoice,
     Target,
@@ -18,13 +19,17 @@ from chiplan.ir import (
 )
 from chiplan.partitioner import GroupPlan
 
+from .addresses import OutOfSram
+from .atoms import Decision
 from .group_bounds import group_bounds
-from .group_planner import OVERLAP, GroupCandidate, GroupPlanner
+from .group_candidate import GroupCandidate
+from .group_planner import OVERLAP, GroupPlanner
 from .interval_search import certify
 from .options import Options, silent
+from .pins import asks_for_groups, check_pins, keeps, pins_of
 from .planner import NoCut, Planner
+from .quantities import counted
 from .scheduling import Schedule, StageWork
-from .sharding_problem import check_pins
 from .tile_choice import tile_graph
 
 _NEVER = 1 << 60
@@ -49,6 +54,12 @@ class Planned:
         """What every operator splits, and the next best, which takes some solving to find."""
         return self.candidate.sharding() if self.candidate else ()
 
+    def decisions(self) -> Iterator[tuple[int, Decision]]:
+        """What every operator of the graph that was planned splits, in every stage that executes it."""
+        if self.candidate:
+            return self.candidate.decisions()
+        return ((index, (None,)) for stage in self.stages for index in stage.operators)
+
     @property
     def chips(self) -> int:
         return sum(len(stage.chips) for stage in self.stages)
@@ -61,9 +72,10 @@ class PlanChoice:
         self, graph: Graph, target: Target, options: Options, progress: Callable[[str], None]
     ) -> None:
         self.graph, self.target, self.options = graph, target, options
-        self.progress = partial(self._say, progress)
+        self.report, self.progress = progress, partial(self._say, progress)
         self.chips = options.chips or target.topology.chips
-        self.refusals: list[Infeasible | NoCut] = []
+        self.pins = dict(options.pins)
+        self.refusals: dict[str, Infeasible | NoCut] = {}
         self.found: list[Planned] = []
 
     def _say(self, progress: Callable[[str], None], step: str) -> None:
@@ -81,9 +93,8 @@ class PlanChoice:
 
     def search(self) -> None:
         """Schedules the most promising plans, by the objective."""
-        if self.options.pins:
-            check_pins(self.graph, self.planner.atoms, dict(self.options.pins))
-            self._check_groups_for_pins()
+        if self.pins:
+            check_pins(self.graph, self.planner.atoms, self.pins, self.planner.cheap)
         alone, together = self._estimates()
         ways = [self._pipelines, self._groups]
         for way in ways[::-1] if together < alone else ways:
@@ -91,12 +102,6 @@ class PlanChoice:
             if latency and way == self._pipelines and self.found and OVERLAP * together < alone:
                 continue
             way()
-
-    def _check_groups_for_pins(self) -> None:
-        """Refuse pins where no stage has more than one chip: nothing is split there."""
-        if self.chips < 2 or set(self.options.groups or ()) == {1}:
-            message = "--pin: stages of single chips split nothing; allow more --chips or --groups"
-            raise BadInput(Problem("pins_without_groups", message))
 
     def _estimates(self) -> tuple[int, int]:
         """What the objective minimises, estimated for single chips and for groups."""
@@ -109,28 +114,69 @@ class PlanChoice:
 
     def chosen(self) -> Planned:
         """The best of what was scheduled. Raises Infeasible like `best`."""
+        if self._limited() and not self.kept():
+            self._search_without_limits()
         if not self.found:
             raise self._refusal()
-        kept = self.kept() or self._kept_otherwise()
-        if not kept:
-            raise self._too_slow(self.found)
-        return min(kept, key=self._merit)
+        if not self.kept():
+            raise self._too_slow()
+        if self._limited() and self.options.objective == "chips":
+            self._search_fewer()
+        best = min(self.kept(), key=self._merit)
+        self._check_pins_kept(best)
+        return best
 
     def kept(self) -> list[Planned]:
         """What was scheduled and keeps the limits asked for."""
         return [plan for plan in self.found if self._within_limits(plan)]
 
-    def _kept_otherwise(self) -> list[Planned]:
-        """Plans made for another objective, where those for the one asked for miss a limit: a pipeline that
-        is packed for its interval has a long latency, and the other way round."""
-        limited = {"latency": self.options.max_latency, "throughput": self.options.max_interval}
-        for objective, limit in limited.items():
-            if limit is not None and objective != self.options.objective:
-                other = replace(self.options, objective=objective)
-                choice = PlanChoice(self.graph, self.target, other, self.progress)
-                choice.search()
-                self.found += choice.found
-        return self.kept()
+    def _limited(self) -> list[str]:
+        """Objectives whose figure has a limit."""
+        limits = {"latency": self.options.max_latency, "throughput": self.options.max_interval}
+        return [objective for objective, limit in limits.items() if limit is not None]
+
+    def _search_without_limits(self) -> None:
+        """Plans made for what is limited: a pipeline that is packed for its interval has a long latency, and
+        the other way round. At last without limits: what comes out is the best there is, kept or not."""
+        limited = self._limited()
+        for objective in limited if len(limited) > 1 else ():
+            if objective != self.options.objective:
+                self._search_otherwise(replace(self.options, objective=objective))
+        for objective in limited if not self.kept() else ():
+            unlimited = replace(self.options, max_latency=None, max_interval=None)
+            self._search_otherwise(replace(unlimited, objective=objective))
+
+    def _search_otherwise(self, options: Options) -> None:
+        other = PlanChoice(self.graph, self.target, options, self.report)
+        other.planner = self.planner.asked_for(options)
+        other.found, other.refusals = self.found, self.refusals
+        if options.objective == self.options.objective:
+            # Pipelines of single chips are cut without limits, and are there.
+            other._groups()
+        else:
+            other.search()
+
+    def _search_fewer(self) -> None:
+        """Plans on fewer chips than any that keeps the limits so far, made for what is limited: one that is
+        made for few chips has the shortest interval on them, and may miss a limit for that."""
+        for objective in self._limited():
+            most = min(plan.chips for plan in self.kept()) - 1
+            for plan in self.planner.on_fewer(most, objective) if most else ():
+                try:
+                    added = self.add(self.planner.realise(plan, objective))
+                except OutOfSram:
+                    continue
+                if self._within_limits(added):
+                    break
+
+    def _check_pins_kept(self, plan: Planned) -> None:
+        """Raises InternalFault where an operator does not split what it is pinned to."""
+        operators, atoms, planned = self.graph.operators, self.planner.atoms, set(self.planner.planned)
+        for index, decision in plan.decisions() if self.pins else ():
+            for pin in pins_of(operators[index], atoms.operators[index], self.pins):
+                if index in planned and not keeps(operators[index], decision, pin):
+                    message = f"operator {operators[index].name} does not keep its pin {pin}"
+                    raise InternalFault([Problem("pin_not_kept", message)])
 
     @cached_property
     def planner(self) -> GroupPlanner:
@@ -139,15 +185,15 @@ class PlanChoice:
     def _pipelines(self) -> None:
         """The best pipeline of single chips, unless groups were asked for."""
         options = self.options
-        if options.groups is not None or options.pins:
+        if options.groups is not None or asks_for_groups(self.pins):
             return
         single = options.with_chips(min(self.chips, _PIPELINE_CHIPS))
         try:
             tiled = tile_graph(self.graph, self.target.chip)
-            beat = min((self._merit(plan)[0] for plan in self.found), default=None)
+            beat = min((self._merit(plan)[0] for plan in self.kept()), default=None)
             found = Planner(self.graph, self.target, tiled, single, self.progress, beat).run()
         except (Infeasible, NoCut) as refusal:
-            self.refusals.append(refusal)
+            self.refusals["pipelines"] = refusal
             return
         if found is None:
             return
@@ -155,21 +201,23 @@ class PlanChoice:
 
     def _groups(self) -> None:
         """Plans with groups, the most promising first."""
-        if self.chips < 2 and self.options.groups is None and not self.options.pins:
+        if self.chips < 2 and self.options.groups is None and not asks_for_groups(self.pins):
             return
+        self.refusals.pop("groups", None)
         try:
             for candidate in self.planner.candidates(self._is_worth):
                 self.add(candidate)
         except Infeasible as refusal:
-            self.refusals.append(refusal)
+            self.refusals["groups"] = refusal
 
     def _is_worth(self, plan: GroupPlan, estimate: int) -> bool:
         """Whether a plan could be better than what was found. Estimates of latency count no overlap."""
         if plan.chips == len(plan.arcs):
-            return bool(self.refusals or self.options.pins or self.options.groups)
-        if not self.found:
+            return bool(self.refusals or self.options.groups)
+        rivals = self.kept()
+        if not rivals:
             return True
-        best = min(self._merit(found)[0] for found in self.found)
+        best = min(self._merit(rival)[0] for rival in rivals)
         hopeful = self.options.objective == "latency" or bool(self.graph.states)
         return estimate < (OVERLAP * best if hopeful else best)
 
@@ -212,28 +260,32 @@ class PlanChoice:
             )
         )
 
-    def _too_slow(self, found: list[Planned]) -> Infeasible:
-        clock = self.target.chip.clock_hz / 1e6
-        options = self.options
+    def _too_slow(self) -> Infeasible:
+        """No plan keeps the limits: with the lowest figure that was found of each, rounded up."""
+        clock, options = self.target.chip.clock_hz, self.options
+        passed = [self._elapsed(plan) for plan in self.found]
         asked = [
-            f"{name} {limit:g}: the lowest of {len(found)} scheduled plans is {lowest / clock:,.1f} us"
+            f"{name} {limit:g} (the lowest that was found is {ceil(lowest * 1e9 / clock) / 1e3:,.3f} us)"
             for name, limit, lowest in (
-                ("--max-latency", options.max_latency, min(self._elapsed(plan).latency for plan in found)),
-                ("--max-interval", options.max_interval, min(self._elapsed(plan).interval for plan in found)),
+                ("--max-latency", options.max_latency, min(each.latency for each in passed)),
+                ("--max-interval", options.max_interval, min(each.interval for each in passed)),
             )
             if limit is not None
         ]
         more = "Allow more chips, or raise" if self.chips < self.target.topology.chips else "Raise"
-        limits = " and ".join(asked)
-        message = f"no plan was found on {self.chips} chips that keeps {limits}. {more} what was asked."
+        message = (
+            f"no plan was found on {counted(self.chips, 'chip')} that keeps {' and '.join(asked)}. "
+            f"{more} what was asked."
+        )
         return Infeasible(Problem("limits_not_met", message))
 
     def _refusal(self) -> Infeasible:
         """Why nothing fits: what groups say, which can do all that single chips can, unless single chips
         know of a smaller count."""
-        found = [refusal for refusal in self.refusals[::-1] if isinstance(refusal, Infeasible)]
+        refusals = [self.refusals[way] for way in ("groups", "pipelines") if way in self.refusals]
+        found = [refusal for refusal in refusals if isinstance(refusal, Infeasible)]
         fewest = min(map(_smallest, found), default=_NEVER)
-        cuts = [refusal for refusal in self.refusals if isinstance(refusal, NoCut)]
+        cuts = [refusal for refusal in refusals if isinstance(refusal, NoCut)]
         found += [cut.refusal() for cut in cuts if not found or cut.least < fewest]
         return min(found, key=_smallest)
 

@@ -115,9 +115,9 @@ class Scaling:
         return Standing(speed_up, allowed / count, speed_up * count / allowed, now * allowed - ideal, parts)
 
     def short_of(self, efficiency: float) -> tuple[Point, ...]:
-        """Feasible points with less than this efficiency."""
+        """Feasible points that do not reach this efficiency; what is no number is not reached."""
         standings = ((point, self.standing(point)) for point in self.points)
-        return tuple(point for point, found in standings if found and found.efficiency < efficiency)
+        return tuple(point for point, found in standings if found and not found.efficiency >= efficiency)
 
 
 def scale_model(

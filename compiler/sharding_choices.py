@@ -1,6 +1,5 @@
 """What an operator may split over a group, what that asks of its tensors, and what it costs."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
@@ -77,27 +76,3 @@ def atom_parts(
 def factor_names(operator: Operator, decision: Decision) -> tuple[str, ...]:
     """The split factor's name, or "none", for every mesh axis."""
     return tuple("none" if atom is None else operator.factors[atom[0]].name for atom in decision)
-
-
-def pin_names(operator: Operator) -> tuple[str, ...]:
-    """Names by which a pin may mean an operator: its own, then those of its nodes, which others may share."""
-    return tuple(dict.fromkeys((operator.name, *operator.nodes)))
-
-
-def pinned(operator: Operator, choices: tuple[Choice, ...], pins: Mapping[str, str]) -> tuple[Choice, ...]:
-    """The choices that the user's pins leave: those that split the pinned factor along some mesh axis."""
-    for name in pin_names(operator):
-        factor = pins.get(name)
-        if factor is not None:
-            choices = tuple(c for c in choices if _keeps(operator, c, factor)) or choices
-    return choices
-
-
-def _keeps(operator: Operator, choice: Choice, pin: str) -> bool:
-    """A pin is one factor, along some axis of the mesh, or one for each axis."""
-    names, wanted = factor_names(operator, choice.decision), tuple(pin.split(","))
-    if len(wanted) == len(names):
-        return names == wanted
-    if set(wanted) == {"none"}:
-        return not choice.splits
-    return not set(names).isdisjoint(set(wanted) - {"none"})

@@ -1,18 +1,18 @@
 """Which factors the operators of a block split over a group of chips: the way in, and the answer."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from chiplan.ir import BadInput, Certificate, Graph, Infeasible, Problem, Unit
+from chiplan.ir import Certificate, Graph, Infeasible, Problem, Unit
 from chiplan.partitioner import ShardingSolution, sharding_frontier, solve_sharding
 
-from .atoms import Decision, GraphAtoms, splittable
+from .atoms import Decision
+from .pins import pinned, pins_of
 from .placements import Placements
 from .sharding_build import BlockVariables, ShardingTask
-from .sharding_choices import operator_choices, pin_names, pinned
+from .sharding_choices import Choice, operator_choices
 from .sharding_costs import PieceCost
 from .sharding_tensors import Held
 
@@ -28,7 +28,8 @@ class BlockSharding:
     chip. link_cycles: of the busiest link. pieces: what each operator takes on one chip. held: how every
     value stands in the group, by name; residents: how states, and weights of several readers, lie. fits:
     whether the residents are within the capacity. alternatives: the best other decision of an operator and
-    the cycles that it costs more, or None where it has no other.
+    the cycles that it costs more, or None where it has no other. unable: operators whose pins nothing keeps
+    on this group; their decisions are as if they had none.
     """
 
     decisions: dict[int, Decision]
@@ -42,6 +43,7 @@ class BlockSharding:
     fits: bool
     certificate: Certificate
     alternatives: Callable[[int], tuple[Decision, int] | None]
+    unable: frozenset[int] = frozenset()
 
     def converted(self, graph: Graph) -> Iterator[tuple[str, Held, int]]:
         """(value, how it is held, operator) of values that are converted: at the operator that makes the
@@ -62,31 +64,41 @@ def shard_block(task: ShardingTask) -> BlockSharding:
     """
     built = _built(task)
     solution = solve_sharding(built.problem())
-    if solution is None:
+    if solution is None or _unable(built, task.pins, every=False):
         raise _pins_conflict(task)
     return _answer(built, solution)
 
 
 def shard_block_frontier(task: ShardingTask) -> tuple[BlockSharding, ...]:
     """Like `shard_block`, from the fastest answer to one of fewest bytes: what several blocks of a stage
-    choose from, when they share a chip's SRAM. The task has no price."""
+    choose from, when they share a chip's SRAM. The task has no price. Where pins contradict each other the
+    group is unable to execute what they concern; nothing is raised."""
     built = _built(task)
     solutions = sharding_frontier(built.problem())
+    unable = _unable(built, task.pins, every=not solutions)
     if not solutions:
-        raise _pins_conflict(task)
-    return tuple(_answer(built, solution) for solution in solutions)
+        built = _built(replace(task, pins={}))
+        solutions = sharding_frontier(built.problem())
+    return tuple(replace(_answer(built, solution), unable=unable) for solution in solutions)
+
+
+def _unable(built: BlockVariables, pins: Mapping[str, str], every: bool) -> frozenset[int]:
+    """Operators whose pins no choice keeps; or `every` one that has pins."""
+    operators, atoms = built.graph.operators, built.atoms.operators
+    return frozenset(
+        index
+        for index, choices in built.choices.items()
+        if pins_of(operators[index], atoms[index], pins)
+        and (every or not pinned(operators[index], atoms[index], choices, pins))
+    )
 
 
 def _built(task: ShardingTask) -> BlockVariables:
-    graph = task.graph
-    choices = {
-        index: pinned(
-            graph.operators[index],
-            operator_choices(graph, task.atoms, index, task.mesh, task.chip),
-            task.pins,
-        )
-        for index in task.operators
-    }
+    choices: dict[int, tuple[Choice, ...]] = {}
+    for index in task.operators:
+        operator, atoms = task.graph.operators[index], task.atoms.operators[index]
+        every = operator_choices(task.graph, task.atoms, index, task.mesh, task.chip)
+        choices[index] = pinned(operator, atoms, every, task.pins) or every
     return BlockVariables(task, choices)
 
 
@@ -121,32 +133,3 @@ def _answer(built: BlockVariables, solution: ShardingSolution) -> BlockSharding:
         certificate=solution.certificate,
         alternatives=alternatives,
     )
-
-
-def check_pins(graph: Graph, atoms: GraphAtoms, pins: Mapping[str, str]) -> None:
-    """Refuse pins of nodes that no operator came from, and of factors that none of them can split.
-
-    Raises BadInput (`unknown_pin_node`, `unknown_pin_factor`), naming what there is.
-    """
-    offered: dict[str, set[str]] = {}
-    for operator, own in zip(graph.operators, atoms.operators, strict=True):
-        names = {operator.factors[factor].name for factor, _ in splittable(operator, own)}
-        for node in pin_names(operator):
-            offered.setdefault(node, {"none"}).update(names)
-    problems = []
-    for node, factor in sorted(pins.items()):
-        if node not in offered:
-            message = f"--pin {node}={factor}: no planned operator comes from a node {node}"
-            message += _near(node, offered)
-            problems.append(Problem("unknown_pin_node", message, node=node))
-        elif not offered[node].issuperset(factor.split(",")):
-            names_text = ", ".join(sorted(offered[node]))
-            message = f"--pin {node}={factor}: expected one of the factors of {node}: {names_text}"
-            problems.append(Problem("unknown_pin_factor", message, node=node, dimension=factor))
-    if problems:
-        raise BadInput(problems)
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name, sorted(known), n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else "; `chiplan show --sharding` lists them"

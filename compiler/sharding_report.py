@@ -8,8 +8,8 @@ from chiplan.ir import Graph, Operator, PlannedCollective, ShardingChoice
 from .atoms import Decision, FactorAtom, GraphAtoms, TensorAtom
 from .blocks import Block
 from .collective_costs import CollectiveCosts
+from .pins import pins_of
 from .placements import Partial, Placement, Placements, Shard, placements
-from .sharding_choices import pin_names
 from .sharding_problem import BlockSharding
 from .sharding_tensors import Held, collectives_of
 
@@ -32,7 +32,7 @@ class ShardingReport:
         atoms: GraphAtoms,
         mesh: tuple[int, ...],
         costs: CollectiveCosts,
-        pins: Collection[str],
+        pins: Mapping[str, str],
     ) -> None:
         self.graph, self.atoms, self.mesh, self.costs, self.pins = graph, atoms, mesh, costs, pins
 
@@ -96,7 +96,7 @@ class ShardingReport:
             collectives=tuple(c for name, held in changes for c in self._collectives(name, held, index)),
             next_factors=self._splits(index, other[0]) if other else (),
             next_cost=other[1] if other else -1,
-            pinned=any(name in self.pins for name in pin_names(operator)),
+            pinned=bool(pins_of(operator, self.atoms.operators[index], self.pins)),
         )
 
     def _changes(self, solved: SolvedBlock) -> dict[int, list[tuple[str, Held]]]:

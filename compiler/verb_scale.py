@@ -9,6 +9,7 @@ from chiplan.ir import ExitCode
 
 from .cli_options import (
     COUNT,
+    EFFICIENCY,
     MODEL,
     OUTPUT,
     SectionedCommand,
@@ -54,12 +55,14 @@ Examples:
 )
 @click.option(
     "--min-efficiency",
-    type=click.FloatRange(0.0, 10.0, min_open=True),
+    type=EFFICIENCY,
     metavar="SHARE",
     help="Exit code 1 when a count has less of the linear ideal, such as 0.9.",
 )
 @click.option("--weak", type=click.Choice(["layers", "batch"]), help="Let the work grow with the chips.")
-@click.option("--layers", type=COUNT, help="With --weak layers: those at the smallest count. [the model's]")
+@click.option(
+    "--layers", type=COUNT, metavar="N", help="With --weak layers: those at the smallest count. [the model's]"
+)
 @with_limits
 @with_shape
 @click.option("--svg", type=OUTPUT, help="Write the curves as a picture; - is standard output.")

@@ -7,13 +7,13 @@ import click
 
 from chiplan.ir import ExitCode, Plan
 
-from .cli_options import OUTPUT, PLAN, with_json
+from .cli_options import LARGEST_EXTENT, OUTPUT, PLAN, WholeNumber, with_json
 from .cli_output import STANDARD_OUTPUT, file_sha256, page, print_json
 from .collection import collection_paused
 from .show_files import Wanted, write_files
 
-NUMBER = click.IntRange(0, 2**31 - 1)
-BATCHES = click.IntRange(1, 4096)
+NUMBER = WholeNumber(0, LARGEST_EXTENT)
+BATCHES = WholeNumber(1, 4096)
 
 EXAMPLES = """
 \b

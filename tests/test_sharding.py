@@ -21,12 +21,12 @@ from chiplan.compiler.compile import prepare_graph
 from chiplan.compiler.device_graph import GroupStage, build_device_graph
 from chiplan.compiler.group_costs import carried_ends
 from chiplan.compiler.importer import import_model
+from chiplan.compiler.pins import check_pins
 from chiplan.compiler.placements import REPLICATE, Partial, Shard
 from chiplan.compiler.sharding_build import ShardingTask
 from chiplan.compiler.sharding_choices import factor_names
 from chiplan.compiler.sharding_problem import (
     BlockSharding,
-    check_pins,
     shard_block,
     shard_block_frontier,
 )
