@@ -79,7 +79,7 @@ class Realisation:
         """Place, lower and schedule a plan for an objective. Raises OutOfSram."""
         shapes = [self.shapes[arc.size_index] for arc in plan.arcs]
         groups = [
-            GroupStage(operators, shape.mesh, _decisions(operators, shape))
+            GroupStage(operators, shape.mesh, self._decide(operators, shape))
             for operators, shape in zip(self._operators(plan.arcs), shapes, strict=True)
         ]
         entries = enumerate(arc.first for arc in plan.arcs[1:])
@@ -106,6 +106,9 @@ class Realisation:
             tuple(group.operators for group in groups),
             certificates,
         )
+
+    def _decide(self, operators: Sequence[int], shape: ShapeCosts) -> Mapping[int, Decision]:
+        return _decisions(operators, shape)
 
     def _choose(self, request: CollectiveRequest) -> str:
         return self._costs_of[request.mesh].choose(request)
