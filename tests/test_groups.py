@@ -14,8 +14,8 @@ from chiplan.compiler import Compiled, check_numerics, compile_model
 from chiplan.compiler.atoms import Decision, find_atoms
 from chiplan.compiler.cli import main
 from chiplan.compiler.device_graph import GroupStage, build_device_graph
+from chiplan.compiler.group_candidate import Realisation
 from chiplan.compiler.group_costs import ShapeCosts
-from chiplan.compiler.group_planner import GroupPlanner
 from chiplan.ir import (
     BadInput,
     DType,
@@ -188,12 +188,12 @@ def test_random_models_split_at_random(
 ) -> None:
     dice = Dice(seed)
 
-    def decide(planner: GroupPlanner, operators: tuple[int, ...], shape: ShapeCosts) -> dict[int, Decision]:
+    def decide(planner: Realisation, operators: tuple[int, ...], shape: ShapeCosts) -> dict[int, Decision]:
         drawn = draw_decisions(planner.graph, planner.atoms, shape.mesh, dice)
         return {index: drawn[index] for index in operators}
 
-    monkeypatch.setattr(GroupPlanner, "_decisions", decide)
-    monkeypatch.setattr(GroupPlanner, "_choose", lambda *_: dice.choose(ALGORITHMS))
+    monkeypatch.setattr(Realisation, "_decisions", decide)
+    monkeypatch.setattr(Realisation, "_choose", lambda *_: dice.choose(ALGORITHMS))
     check_random(targets, tmp_path, seed)
 
 
