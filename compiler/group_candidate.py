@@ -22,7 +22,7 @@ from .tile_choice import tile_graph
 @dataclass(frozen=True)
 class GroupCandidate:
     """A plan of groups as scheduled. plan: what the solver chose, with its estimates. least: no interval of
-    these stages is shorter. shapes, operators: of every stage, operators of the graph that was planned.
+    these stages is shorter. shapes, groups: of every stage, operators of the graph that was planned.
     certificates: of shardings, cuts and placement."""
 
     plan: GroupPlan
@@ -31,15 +31,15 @@ class GroupCandidate:
     found: Found
     least: int
     shapes: tuple[ShapeCosts, ...]
-    operators: tuple[tuple[int, ...], ...]
+    groups: tuple[GroupStage, ...]
     certificates: tuple[Certificate, ...]
 
     def sharding(self) -> tuple[ShardingChoice, ...]:
         """What every operator of a group splits, and the next best, which takes some solving to find."""
         shapes = {arc.size_index: shape for arc, shape in zip(self.plan.arcs, self.shapes, strict=True)}
         stages: dict[int, dict[int, tuple[int, ...]]] = {number: {} for number in sorted(shapes)}
-        for stage, (arc, operators) in enumerate(zip(self.plan.arcs, self.operators, strict=True)):
-            stages[arc.size_index][stage] = operators
+        for stage, (arc, group) in enumerate(zip(self.plan.arcs, self.groups, strict=True)):
+            stages[arc.size_index][stage] = tuple(group.operators)
         return tuple(
             choice
             for number, held in stages.items()
@@ -49,8 +49,8 @@ class GroupCandidate:
 
     def decisions(self) -> Iterator[tuple[int, Decision]]:
         """What every operator splits in every stage that executes it."""
-        for shape, operators in zip(self.shapes, self.operators, strict=True):
-            yield from _decisions(operators, shape).items()
+        for group in self.groups:
+            yield from group.decisions.items()
 
 
 class Realisation:
@@ -79,7 +79,7 @@ class Realisation:
         """Place, lower and schedule a plan for an objective. Raises OutOfSram."""
         shapes = [self.shapes[arc.size_index] for arc in plan.arcs]
         groups = [
-            GroupStage(operators, shape.mesh, self._decide(operators, shape))
+            GroupStage(operators, shape.mesh, self._decisions(operators, shape))
             for operators, shape in zip(self._operators(plan.arcs), shapes, strict=True)
         ]
         entries = enumerate(arc.first for arc in plan.arcs[1:])
@@ -103,12 +103,9 @@ class Realisation:
             found,
             search.least(stages),
             tuple(shapes),
-            tuple(group.operators for group in groups),
+            tuple(groups),
             certificates,
         )
-
-    def _decide(self, operators: Sequence[int], shape: ShapeCosts) -> Mapping[int, Decision]:
-        return _decisions(operators, shape)
 
     def _choose(self, request: CollectiveRequest) -> str:
         return self._costs_of[request.mesh].choose(request)
@@ -131,7 +128,6 @@ class Realisation:
                             stack.append(writer)
             yield tuple(sorted(chosen))
 
-
-def _decisions(operators: Sequence[int], shape: ShapeCosts) -> Mapping[int, Decision]:
-    none: Decision = (None,) * len(shape.mesh)
-    return {index: shape.decisions.get(index, none) for index in operators}
+    def _decisions(self, operators: Sequence[int], shape: ShapeCosts) -> Mapping[int, Decision]:
+        none: Decision = (None,) * len(shape.mesh)
+        return {index: shape.decisions.get(index, none) for index in operators}

@@ -188,11 +188,11 @@ def test_random_models_split_at_random(
 ) -> None:
     dice = Dice(seed)
 
-    def decide(lowering: Realisation, operators: tuple[int, ...], shape: ShapeCosts) -> dict[int, Decision]:
-        drawn = draw_decisions(lowering.graph, lowering.atoms, shape.mesh, dice)
+    def decide(planner: Realisation, operators: tuple[int, ...], shape: ShapeCosts) -> dict[int, Decision]:
+        drawn = draw_decisions(planner.graph, planner.atoms, shape.mesh, dice)
         return {index: drawn[index] for index in operators}
 
-    monkeypatch.setattr(Realisation, "_decide", decide)
+    monkeypatch.setattr(Realisation, "_decisions", decide)
     monkeypatch.setattr(Realisation, "_choose", lambda *_: dice.choose(ALGORITHMS))
     check_random(targets, tmp_path, seed)
 
