@@ -149,10 +149,24 @@ class IntervalSearch:
             if found is not None and best is alone and refusals and self._is_cheap(alone):
                 found = self._tightened(found, stages, refusals)
             best = self._better(best, found) or best
+        if best is alone and not self.graph.states and self.objective == "throughput":
+            best = self._first_that_closes(stages, alone, refusals)
         if self.graph.states and self.users > 1:
             best = self._in_step(best, stages, refusals)
         shorter = [interval for interval in refusals if interval < best.interval]
         return self._found(best, self._words(refusals[max(shorter)]) if shorter else "")
+
+    def _first_that_closes(
+        self, stages: Sequence[StageWork], alone: Schedule, refusals: dict[int, NoRoom | OutOfSram]
+    ) -> Schedule:
+        """Where nothing near the busiest resource closes, longer intervals, each twice the last."""
+        interval = 2 * max(refusals, default=alone.interval)
+        while interval < alone.interval:
+            found = self._try(stages, interval, refusals)
+            if found is not None:
+                return found
+            interval *= 2
+        return alone
 
     def _few_intervals(self, least: int, alone: Schedule) -> list[int]:
         """Ascending. A micro-batch that others may not delay at all needs nearly the interval that it has
