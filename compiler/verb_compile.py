@@ -18,8 +18,9 @@ from .cli_options import (
     with_planning,
     with_shape,
 )
-from .cli_output import check_not_input, check_writable, page, print_json, progress
+from .cli_output import page, print_json, progress
 from .collection import collection_paused
+from .output_places import check_places, outputs
 
 if TYPE_CHECKING:
     from .compile import Compiled
@@ -69,16 +70,16 @@ def compile_verb(
     checks the plan before it is written. The same command gives the same bytes. With limits on latency or
     interval, or too little SRAM, the answer may be that nothing fits: exit code 3, and what would.
     """
-    from chiplan.models import load_target
+    from chiplan.models import find_target, load_target
 
     from .cli_inputs import model_file
 
     _check_usage(pareto, planning)
     source = model_file(model)
-    target = load_target(target_name)
     output = output or Path(f"{source.stem}.chiplan")
-    check_writable(output)
-    check_not_input(output, source)
+    read = {"MODEL": source, "--target": find_target(target_name)}
+    check_places(read, outputs({"--output": output}))
+    target = load_target(target_name)
 
     from chiplan.ir import plan_bytes, printable, write_plan
 
