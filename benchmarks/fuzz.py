@@ -18,7 +18,7 @@ from tests.fuzz_seeds import write_seeds
 from tests.fuzzing import KINDS, LIMIT_SECONDS, MEMORY, Kind, Try, run_tries, shares
 
 PAGE = Path(__file__).parents[1] / "docs/fuzz.md"
-FAMILIES = ("model", "target", "plan")
+FAMILIES = ("model", "target", "baseline", "plan")
 _HEAD = """# Fuzzing
 
 {total:,} mutated inputs through the command line, {crashes} crashes:

@@ -18,6 +18,8 @@ from .node_runs import NodeRun, unfold_nodes
 
 FORMAT = 1
 MOST_BYTES = 16_000_000
+LARGEST_FIGURE = 2**62
+"""Far beyond any plan; nothing that is computed with it is too large for a float."""
 
 OptionValue: TypeAlias = bool | int | float | str | tuple[str, ...]
 
@@ -96,10 +98,20 @@ def read_baseline(path: Path) -> Baseline:
         raise BadInput(Problem("baseline_version", message))
     try:
         found: Baseline = _CODEC.decode(document)
+        _check_figures(found.figures)
         unfold_nodes(found.nodes)
     except (CodecError, ValueError) as error:
         raise _broken(path, str(error)) from None
     return found
+
+
+def _check_figures(figures: Figures) -> None:
+    """Raises ValueError for figures that no plan has."""
+    for name, value in asdict(figures).items():
+        least = 1 if name in ("chips", "clock_hz") else 0
+        if not least <= value <= LARGEST_FIGURE:
+            found = printable(str(value))[:40]
+            raise ValueError(f"figures.{name}: expected {least} to {LARGEST_FIGURE:,}, found {found}")
 
 
 def _broken(path: Path, why: str) -> BadInput:

@@ -16,7 +16,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from chiplan.ir import BadInput, ExitCode, Problem, printable, whole_file
+from chiplan.ir import ExitCode, Problem, printable, whole_file
+
+from .output_places import STANDARD_OUTPUT, check_folder_writable, check_writable, not_writable
 
 WIDTH = 80
 """Columns of a page that is piped; a terminal has its own."""
@@ -24,7 +26,6 @@ LIKE_SHOWN = 3
 """Problems of one kind that a refusal spells out."""
 MOST_LINES = 50
 """Lines of one refusal: a file may have problems of any number of kinds."""
-STANDARD_OUTPUT = Path("-")
 
 
 def shown_lines(text: str) -> str:
@@ -102,31 +103,6 @@ def progress(as_json: bool) -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def check_writable(path: Path) -> None:
-    """Refuses an output path before any work is done for it. Raises BadInput."""
-    folder = path.absolute().parent
-    if path == STANDARD_OUTPUT:
-        raise _not_writable(path, "a plan is no text for standard output; give a file name")
-    if path.is_dir():
-        raise _not_writable(path, "it is a folder; give a file name")
-    if path.exists() and not path.is_file():
-        raise _not_writable(path, "it is no regular file; give another name")
-    if not folder.is_dir():
-        raise _not_writable(path, f"the folder {path.parent} does not exist; make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _not_writable(path, f"the folder {path.parent} may not be written")
-
-
-def check_not_input(path: Path, source: Path) -> None:
-    """Refuses to write over the file that is read. Raises BadInput."""
-    if path != STANDARD_OUTPUT and path.exists() and path.samefile(source):
-        raise _not_writable(path, "it is the file that is read; give another name with --output")
-
-
-def _not_writable(path: Path, why: str) -> BadInput:
-    return BadInput(Problem("output_not_writable", f"cannot write {path}: {why}"))
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes its place when whole and vanishes otherwise.
@@ -138,7 +114,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with whole_file(path) as beside:
             yield beside
     except OSError as error:
-        raise _not_writable(path, error.strerror or str(error)) from error
+        raise not_writable(path, error.strerror or str(error)) from error
 
 
 @contextmanager
@@ -148,7 +124,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     Raises BadInput when there is anything else, or the file system refuses.
     """
-    _check_folder_writable(path)
+    check_folder_writable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     before = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
@@ -159,20 +135,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             path.replace(before)
         beside.replace(path)
     except OSError as error:
-        raise _not_writable(path, error.strerror or str(error)) from error
+        raise not_writable(path, error.strerror or str(error)) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(before, ignore_errors=True)
-
-
-def _check_folder_writable(path: Path) -> None:
-    folder = path.absolute().parent
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise _not_writable(path, "it is there and is no folder; give another name")
-    if not folder.is_dir():
-        raise _not_writable(path, f"the folder {path.parent} does not exist; make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _not_writable(path, f"the folder {path.parent} may not be written")
 
 
 def _check_replaceable(path: Path, made: Path) -> None:
@@ -180,7 +146,7 @@ def _check_replaceable(path: Path, made: Path) -> None:
     here, there = ({entry.relative_to(f) for entry in f.rglob("*")} for f in (path, made))
     others = sorted(here - there)
     if others:
-        raise _not_writable(path, f"the folder holds something else ({others[0]}); give another name")
+        raise not_writable(path, f"the folder holds something else ({others[0]}); give another name")
 
 
 def file_sha256(path: Path) -> str:

@@ -42,9 +42,9 @@ def print_headline(console: Console, plan: Plan, *, is_known: bool = True) -> No
     if wires:
         console.print(f"partial sums travel as {', '.join(wires)}")
     clock = plan.target.chip.clock_hz
-    known = f"{grouped(passed.latency)} cycles, {duration(passed.latency, clock)}"
+    known = f"{counted(passed.latency, 'cycle')}, {duration(passed.latency, clock)}"
     console.print(f"latency   {known if is_known else 'unknown'}")
-    console.print(f"interval  {grouped(passed.interval)} cycles, {duration(passed.interval, clock)}")
+    console.print(f"interval  {counted(passed.interval, 'cycle')}, {duration(passed.interval, clock)}")
     for line in outside_lines(plan, passed):
         console.print(line)
 

@@ -51,8 +51,8 @@ def _title(plan: Plan) -> tuple[str, ...]:
     clock, passed = plan.target.chip.clock_hz, plan_elapsed(plan)
     return (
         f"{plan.graph.name} on {plan.target.name} ({precision_words(plan)}, simulated)",
-        f"interval {grouped(passed.interval)} cycles, {duration(passed.interval, clock)}",
-        f"latency {grouped(passed.latency)} cycles, {duration(passed.latency, clock)}",
+        f"interval {counted(passed.interval, 'cycle')}, {duration(passed.interval, clock)}",
+        f"latency {counted(passed.latency, 'cycle')}, {duration(passed.latency, clock)}",
         *bound_lines(plan, _LETTERS),
     )
 

@@ -26,7 +26,7 @@ from .drawing_boxes import (
 )
 from .drawing_topology import TOPOLOGY_SIZE, draw_topology
 from .plan_summary import precision_words, state_words, wire_types
-from .quantities import counted, duration, grouped, share, size
+from .quantities import counted, duration, share, size
 
 MARGIN, BOX_WIDTH, GAP = 28, 780, 54
 TITLE, LINE = 44, 18
@@ -158,8 +158,8 @@ def _header_lines(plan: Plan) -> tuple[str, ...]:
     placed = f"{counted(len(plan.stages), 'stage')} on {counted(chips, 'chip')}"
     return (
         f"{placed}, {precision_words(plan)}, batch {plan.batch}, sequence {plan.sequence}{state_words(plan)}",
-        f"interval {grouped(passed.interval)} cycles, {duration(passed.interval, clock)}",
-        f"latency {grouped(passed.latency)} cycles, {duration(passed.latency, clock)}",
+        f"interval {counted(passed.interval, 'cycle')}, {duration(passed.interval, clock)}",
+        f"latency {counted(passed.latency, 'cycle')}, {duration(passed.latency, clock)}",
         *bound_lines(plan, int(HEADER_ROOM / LETTER)),
         *((f"partial sums travel as {', '.join(wires)}",) if (wires := wire_types(plan)) else ()),
         f"simulated, host transfers {hosted}; bars: busiest instance, share of the interval",

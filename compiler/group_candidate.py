@@ -15,6 +15,7 @@ from .device_graph import CollectiveRequest, DeviceGraph, GroupStage, build_devi
 from .graph_edit import writers_of
 from .group_costs import Mesh, ShapeCosts
 from .interval_search import Found, IntervalSearch
+from .quantities import counted
 from .scheduling import StageWork
 from .tile_choice import tile_graph
 
@@ -85,7 +86,7 @@ class Realisation:
         entries = enumerate(arc.first for arc in plan.arcs[1:])
         traffic = {(number, number + 1): int(self.carried[first]) for number, first in entries}
         chips, placement = place_groups([shape.mesh for shape in shapes], traffic, self.target.topology)
-        self.progress(f"lowering {len(groups)} stages")
+        self.progress(f"lowering {counted(len(groups), 'stage')}")
         device = build_device_graph(self.graph, self.atoms, groups, self._choose, self.wire)
         tiled = tile_graph(device.graph, self.target.chip)
         stages = tuple(

@@ -88,7 +88,8 @@ def _wrong_groups(options: Options, target: Target) -> Iterator[Problem]:
     """Why the groups asked for cannot be had on the chips allowed, if so."""
     if options.groups is None:
         return
-    text = f"--groups {','.join(map(str, options.groups))}"
+    asked = "--groups" if options.stages is None else "the model file's annotations ask for groups of"
+    text = f"{asked} {','.join(map(str, options.groups))}"
     allowed = min(options.chips or target.topology.chips, target.topology.chips)
     needed = sum(options.groups)
     if not options.groups or min(options.groups) < 1:

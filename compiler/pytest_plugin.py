@@ -107,8 +107,9 @@ class ChipPlans:
         """The plan of a model file or shipped model on a target file or shipped target.
 
         options: those of `chiplan compile`, with underscores (`chips=4`, `objective="latency"`,
-        `max_latency=300`, `bind={"images": 4}`). Equal calls of a session compile once. What chiplan refuses
-        fails the test with the refusal's message.
+        `max_latency=300`, `bind={"images": 4}`); one that there is not, or a value of the wrong
+        kind, is refused. Equal calls of a session compile once. What chiplan refuses fails the test with the
+        refusal's message.
         """
         from chiplan.ir import ChiplanError
 
@@ -135,9 +136,11 @@ def _compiled(model: str, target: str, options: Mapping[str, Any]) -> ChipPlan:
     from .cli_inputs import model_file
     from .cli_summary import plan_figures
     from .compile import compile_model
+    from .python_options import planning_arguments
 
+    planning = planning_arguments(options)
     source = model_file(model)
-    compiled = compile_model(source, name=source.stem, target=load_target(target), **options)
+    compiled = compile_model(source, name=source.stem, target=load_target(target), **planning)
     return ChipPlan(compiled.plan, compiled.report, plan_figures(compiled.plan, compiled.report, ""))
 
 

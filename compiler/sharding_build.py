@@ -22,6 +22,7 @@ from .atoms import GraphAtoms, OperandAtoms
 from .collective_costs import CollectiveCosts
 from .graph_edit import kept_tensors
 from .placements import REPLICATE, Placement, Placements, Shard
+from .quantities import counted
 from .sharding_choices import Choice
 from .sharding_tensors import Codes, Conversions, Held, is_complete, local_elements
 
@@ -92,7 +93,7 @@ class BlockVariables:
 
     def problem(self) -> ShardingProblem:
         mesh = " x ".join(map(str, self.mesh))
-        name = f"{len(self.choices)} operators on {mesh}"
+        name = f"{counted(len(self.choices), 'operator')} on {mesh}"
         return ShardingProblem(
             name, tuple(self.variables), tuple(self.links), self.task.limit, self.task.price
         )

@@ -5,15 +5,8 @@ from pathlib import Path
 
 from chiplan.ir import Plan
 
-from .cli_output import (
-    STANDARD_OUTPUT,
-    check_not_input,
-    check_writable,
-    file_sha256,
-    replacing_folder,
-    write_chunks,
-    write_text,
-)
+from .cli_output import file_sha256, replacing_folder, write_chunks, write_text
+from .output_places import STANDARD_OUTPUT, Output, outputs
 
 
 @dataclass(frozen=True)
@@ -33,19 +26,24 @@ class Wanted:
     stages: tuple[int, ...]
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """Those that are one file each."""
-        places = (self.html, self.svg, self.dot, self.trace, self.explorer)
-        return tuple(place for place in places if place is not None)
+    def outputs(self) -> tuple[Output, ...]:
+        """All places that are written."""
+        cycles = self.explorer and self.explorer != STANDARD_OUTPUT and _cycles_beside(self.explorer)
+        texts = {"--html": self.html, "--svg": self.svg, "--dot": self.dot, "--model-explorer": self.explorer}
+        files = {"--trace": self.trace, "the cycles of --model-explorer": cycles or None}
+        return outputs(files, texts, {"--csv": self.tables})
+
+    @property
+    def printed(self) -> tuple[str, ...]:
+        """Options whose text goes to standard output."""
+        return tuple(
+            place.option for place in self.outputs if place.is_text and place.path == STANDARD_OUTPUT
+        )
 
 
 def write_files(plan: Plan, plan_path: Path, wanted: Wanted) -> None:
     """Writes all that was asked for, each whole or not at all. Raises BadInput for a place that cannot be
-    written, or that is the plan itself, before any is written."""
-    for path in wanted.files:
-        check_not_input(path, plan_path)
-        if path != STANDARD_OUTPUT:
-            check_writable(path)
+    written."""
     if wanted.dot is not None:
         from .drawing import partition_dot
 
@@ -85,4 +83,8 @@ def _write_explorer(plan: Plan, path: Path) -> None:
 
     write_text(path, explorer_graph(plan))
     if path != STANDARD_OUTPUT:
-        write_text(path.with_suffix(f".cycles{path.suffix}"), explorer_cycles(plan))
+        write_text(_cycles_beside(path), explorer_cycles(plan))
+
+
+def _cycles_beside(path: Path) -> Path:
+    return path.with_suffix(f".cycles{path.suffix}")

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from chiplan.ir import BadInput, Plan, Problem, Target
-from chiplan.models import load_target, target_names
+from chiplan.models import find_target, load_target, target_names
 
 from .baseline import OptionValue
 from .cli_options import merged_bindings, with_planning, with_shape
@@ -93,7 +93,12 @@ def resolved_options(given: Mapping[str, OptionValue], plan: Plan) -> dict[str, 
 
 def stick_target(name: str, baseline: Path) -> Target:
     """The target that a baseline names; a path counts from the baseline's folder. Raises BadInput."""
-    return load_target(name if name in target_names() else baseline.parent / name)
+    return load_target(stick_path(name, baseline))
+
+
+def stick_path(name: str, baseline: Path) -> Path:
+    """The file of the target that a baseline names."""
+    return find_target(name) if name in target_names() else baseline.parent / name
 
 
 def target_name(name_or_path: str, baseline: Path) -> str:

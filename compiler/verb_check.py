@@ -17,8 +17,9 @@ from .cli_options import (
     with_planning,
     with_shape,
 )
-from .cli_output import check_not_input, check_writable, page, print_json, print_refusal, progress, write_text
+from .cli_output import page, print_json, print_refusal, progress, write_text
 from .collection import collection_paused
+from .output_places import check_places, outputs
 from .tolerance import tolerance
 
 if TYPE_CHECKING:
@@ -94,9 +95,7 @@ def check_verb(
     if as_json and markdown:
         raise click.UsageError("--json and --markdown each need standard output; keep one")
     source = model_file(model)
-    for path in (baseline_path, *([junit] if junit else [])):
-        check_writable(path)
-        check_not_input(path, source)
+    _check_places(source, baseline_path, target_name, junit, update)
     if update:
         return _update(call, source, baseline_path, target_name, as_json)
     try:
@@ -108,6 +107,35 @@ def check_verb(
             write_text(junit, refusal_junit(source.stem, refusal.problems))
         raise
     return _report(check, junit, markdown, as_json)
+
+
+def _check_places(
+    source: Path, baseline: Path, target_name: str | None, junit: Path | None, update: bool
+) -> None:
+    """The baseline is read, or written with --update; the target may be the one that it names."""
+    from chiplan.models import find_target
+
+    read = {"MODEL": source}
+    if target_name is not None:
+        read["--target"] = find_target(target_name)
+    else:
+        read |= _named_target(baseline)
+    if update:
+        check_places(read, outputs({"--baseline": baseline, "--junit": junit}))
+    else:
+        check_places(read | {"--baseline": baseline}, outputs({"--junit": junit}))
+
+
+def _named_target(path: Path) -> dict[str, Path]:
+    """The target file of a baseline; none where it cannot be read, which is refused later."""
+    from .baseline import read_baseline
+    from .stick import stick_path
+
+    try:
+        name = read_baseline(path).target.name
+    except ChiplanError:
+        return {}
+    return {"the baseline's target": stick_path(name, path)}
 
 
 def _demand(call: click.Context) -> "Demand":

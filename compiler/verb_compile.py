@@ -1,6 +1,6 @@
 """`chiplan compile`: import, partition, schedule, simulate, write the plan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ from .cli_options import (
     with_planning,
     with_shape,
 )
-from .cli_output import check_not_input, check_writable, page, print_json, progress
+from .cli_output import page, print_json, progress
 from .collection import collection_paused
+from .output_places import check_places, outputs
 
 if TYPE_CHECKING:
     from .compile import Compiled
@@ -51,17 +52,7 @@ Examples:
 @with_json
 @collection_paused()
 def compile_verb(
-    model: str,
-    target_name: str,
-    batch: int,
-    sequence: int | None,
-    context: int | None,
-    bind: tuple[tuple[str, int], ...],
-    pareto: bool,
-    output: Path | None,
-    twice: bool,
-    as_json: bool,
-    **planning: Any,
+    model: str, target_name: str, output: Path | None, twice: bool, as_json: bool, **asked: Any
 ) -> ExitCode:
     """Compile MODEL to a plan, simulate it, and write it.
 
@@ -69,60 +60,68 @@ def compile_verb(
     checks the plan before it is written. The same command gives the same bytes. With limits on latency or
     interval, or too little SRAM, the answer may be that nothing fits: exit code 3, and what would.
     """
-    from chiplan.models import load_target
+    from chiplan.models import find_target
 
     from .cli_inputs import model_file
 
-    _check_usage(pareto, planning)
+    check_usage(asked)
     source = model_file(model)
-    target = load_target(target_name)
     output = output or Path(f"{source.stem}.chiplan")
-    check_writable(output)
-    check_not_input(output, source)
+    read = {"MODEL": source, "--target": find_target(target_name)}
+    check_places(read, outputs({"--output": output}))
 
-    from chiplan.ir import plan_bytes, printable, write_plan
+    from chiplan.ir import printable, write_plan
 
-    from . import reproducible
-    from .compile import compile_model
-
-    asked = {
-        "name": printable(source.stem),
-        **planning,
-        "batch": batch,
-        "sequence": sequence,
-        "context": context,
-        "bind": merged_bindings(bind),
-        "pareto": pareto,
-    }
+    asked |= {"name": printable(source.stem), "bind": merged_bindings(asked["bind"])}
     with progress(as_json) as say:
-        compiled = compile_model(source, target=target, **asked, progress=say)
-        if twice:
-            say("compiling a second time")
-            request = reproducible.compile_request(source, target_name, **asked)
-            reproducible.check_reproducible(plan_bytes(compiled.plan), request, reproducible.compile_again)
-    _tell(compiled, write_plan(compiled.plan, output), output, as_json)
+        compiled, checks = _compiled(source, target_name, asked, twice, say)
+    _tell(compiled, checks, write_plan(compiled.plan, output), output, as_json)
     return ExitCode.DONE
 
 
-def _check_usage(pareto: bool, planning: Mapping[str, Any]) -> None:
+def _compiled(
+    source: Path, target_name: str, asked: Mapping[str, Any], twice: bool, say: Callable[[str], None]
+) -> tuple["Compiled", dict[str, bool | int | None]]:
+    """The plan, and what was checked besides: null where it was not asked for. Raises as `compile_model`,
+    and InternalFault."""
+    from chiplan.ir import plan_bytes
+    from chiplan.models import load_target
+
+    from . import reproducible
+    from .compile import compile_model
+    from .verify_passes import noting_passes
+
+    with noting_passes() as verified:
+        compiled = compile_model(source, target=load_target(target_name), **asked, progress=say)
+    if twice:
+        say("compiling a second time")
+        request = reproducible.compile_request(source, target_name, **asked)
+        reproducible.check_reproducible(plan_bytes(compiled.plan), request, reproducible.compile_again)
+    passes = len(verified) if asked["verify_each"] else None
+    return compiled, {"reproducible": True if twice else None, "verified_passes": passes}
+
+
+def check_usage(asked: Mapping[str, Any]) -> None:
     """Raises UsageError for two options that both say what the groups are."""
-    if pareto and planning["groups"] is not None:
+    if asked["pareto"] and asked["groups"] is not None:
         raise click.UsageError("--pareto chooses groups and --groups fixes them; keep one")
-    if planning["use_annotations"] and (pareto or planning["groups"] is not None):
+    if asked["use_annotations"] and (asked["pareto"] or asked["groups"] is not None):
         raise click.UsageError(
             "--use-annotations fixes the groups, as --groups does, and --pareto chooses them"
         )
 
 
-def _tell(compiled: "Compiled", sha256: str, output: Path, as_json: bool) -> None:
-    """The figures of what was written."""
+def _tell(
+    compiled: "Compiled", checks: Mapping[str, bool | int | None], sha256: str, output: Path, as_json: bool
+) -> None:
+    """The figures of what was written, and what it was checked for."""
     from .cli_frontier import frontier_document, print_frontier
     from .cli_summary import plan_figures, print_figures
     from .cli_tables import print_list
     from .quantities import size
 
     plan = compiled.plan
-    measured = plan_figures(plan, compiled.report, sha256)
+    measured = plan_figures(plan, compiled.report, sha256) | dict(checks)
     if compiled.frontier:
         measured["frontier"] = frontier_document(compiled.frontier, plan.target)
     if as_json:
@@ -132,4 +131,8 @@ def _tell(compiled: "Compiled", sha256: str, output: Path, as_json: bool) -> Non
     print_figures(console, plan, measured)
     print_frontier(console, compiled.frontier, plan)
     print_list(console, "Assumed", plan.assumptions)
+    if checks["verified_passes"] is not None:
+        console.print(f"{checks['verified_passes']} passes verified")
+    if checks["reproducible"]:
+        console.print("compiled twice: the same bytes")
     console.print(f"wrote {output}, {size(output.stat().st_size)}, sha256 {sha256[:16]}", soft_wrap=True)

@@ -7,16 +7,9 @@ import click
 from chiplan.ir import ExitCode
 
 from .cli_options import OUTPUT, with_json
-from .cli_output import (
-    STANDARD_OUTPUT,
-    check_not_input,
-    check_writable,
-    file_sha256,
-    page,
-    print_json,
-    write_text,
-)
+from .cli_output import file_sha256, page, print_json, write_text
 from .collection import collection_paused
+from .output_places import STANDARD_OUTPUT, check_places, outputs
 
 DIFF_EXAMPLES = """
 \b
@@ -38,17 +31,13 @@ def diff_verb(before: Path, after: Path, html: Path | None, markdown: bool, as_j
     """Show what differs from one PLAN to another; exit code 0 whether or not anything does."""
     if as_json + markdown + (html == STANDARD_OUTPUT) > 1:
         raise click.UsageError("--json, --markdown and --html - each need standard output; keep one")
-    if html is not None and html != STANDARD_OUTPUT:
-        check_writable(html)
+    check_places({"the first PLAN": before, "the second PLAN": after}, outputs(texts={"--html": html}))
     from .cli_diff import diff_document, diff_markdown, print_diff
     from .cli_inputs import plan_of
     from .diff_html import diff_html
     from .plan_diff import compare_plans
 
     plans = plan_of(before), plan_of(after)
-    for path in (before, after):
-        if html is not None:
-            check_not_input(html, path)
     diff = compare_plans(*plans, (before, after), (file_sha256(before), file_sha256(after)))
     if html is not None:
         write_text(html, diff_html(diff))

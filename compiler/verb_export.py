@@ -7,8 +7,9 @@ import click
 from chiplan.ir import ExitCode
 
 from .cli_options import MODEL, OUTPUT, PLAN, with_json
-from .cli_output import check_not_input, check_writable, page, print_json
+from .cli_output import page, print_json
 from .collection import collection_paused
+from .output_places import check_places, outputs
 
 EXPORT_EXAMPLES = """
 \b
@@ -34,12 +35,10 @@ def export_verb(
 
     if annotated is None and folder is None:
         raise click.UsageError("nothing to write; give --onnx FILE or --split DIR, or both")
-    plan, source = plan_of(plan_path), model_file(model)
-    for path in (plan_path, source):
-        if annotated is not None:
-            check_not_input(annotated, path)
-    if annotated is not None:
-        check_writable(annotated)
+    source = model_file(model)
+    written = outputs({"--onnx": annotated}, folders={"--split": folder})
+    check_places({"PLAN": plan_path, "MODEL": source}, written)
+    plan = plan_of(plan_path)
 
     from .cli_export import print_written, written_document
     from .onnx_export import PlannedFile

@@ -20,15 +20,8 @@ from .cli_options import (
     with_limits,
     with_shape,
 )
-from .cli_output import (
-    STANDARD_OUTPUT,
-    check_not_input,
-    check_writable,
-    page,
-    print_json,
-    progress,
-    write_text,
-)
+from .cli_output import page, print_json, progress, write_text
+from .output_places import STANDARD_OUTPUT, check_places, outputs
 
 EXAMPLES = """
 \b
@@ -82,7 +75,7 @@ def scale_verb(
     Every count is an upper limit and every figure is simulated. The baseline is the smallest count that is
     feasible. What a count loses against the linear ideal is told in chip-cycles, by cause.
     """
-    from chiplan.models import load_target
+    from chiplan.models import find_target, load_target
 
     from .cli_inputs import model_file
     from .cli_scale import print_scaling, scaling_document, smallest_system
@@ -92,10 +85,10 @@ def scale_verb(
     if as_json and svg == STANDARD_OUTPUT:
         raise click.UsageError("--svg - and --json each need standard output; keep one")
     source = model_file(model)
-    target = load_target(target_name or smallest_system(max(chips)))
-    if svg is not None and svg != STANDARD_OUTPUT:
-        check_writable(svg)
-        check_not_input(svg, source)
+    target_name = target_name or smallest_system(max(chips))
+    read = {"MODEL": source, "--target": find_target(target_name)}
+    check_places(read, outputs(texts={"--svg": svg}))
+    target = load_target(target_name)
     with progress(as_json) as say:
         scaling = scale_model(
             source,

@@ -8,8 +8,9 @@ import click
 from chiplan.ir import ExitCode, Plan
 
 from .cli_options import LARGEST_EXTENT, OUTPUT, PLAN, WholeNumber, with_json
-from .cli_output import STANDARD_OUTPUT, file_sha256, page, print_json
+from .cli_output import file_sha256, page, print_json
 from .collection import collection_paused
+from .output_places import check_places
 from .show_files import Wanted, write_files
 
 NUMBER = WholeNumber(0, LARGEST_EXTENT)
@@ -65,6 +66,7 @@ def show_verb(plan_path: Path, form: str | None, sharding: bool, as_json: bool, 
 
     brief, wanted = asked.pop("brief"), Wanted(**asked)
     _check_usage(wanted, form, brief, as_json)
+    check_places({"PLAN": plan_path, "--frontier": wanted.frontier}, wanted.outputs)
     plan = shown_plan(plan_path)
     write_files(plan, plan_path, wanted)
     if as_json:
@@ -75,17 +77,18 @@ def show_verb(plan_path: Path, form: str | None, sharding: bool, as_json: bool, 
         from .plan_part import Part, part_text
 
         click.echo(part_text(plan, form, Part(wanted.stages, wanted.chips, brief)), nl=False)
-    elif STANDARD_OUTPUT not in wanted.files:
+    elif not wanted.printed:
         _print_page(plan, sharding)
     return ExitCode.DONE
 
 
 def _check_usage(wanted: Wanted, form: str | None, brief: bool, as_json: bool) -> None:
     """Raises UsageError for options that ask for two things in one place, or for a part of nothing."""
-    if wanted.files.count(STANDARD_OUTPUT) + (form is not None) + as_json > 1:
-        raise click.UsageError(
-            "--html -, --svg -, --dot -, --ir and --json each need standard output; keep one"
-        )
+    spoken = (
+        [f"{option} -" for option in wanted.printed] + ["--ir"] * (form is not None) + ["--json"] * as_json
+    )
+    if len(spoken) > 1:
+        raise click.UsageError(f"{' and '.join(spoken)} each need standard output; keep one")
     if (wanted.chips or wanted.stages) and wanted.trace is None and form is None:
         raise click.UsageError("--chip and --stage say what --ir prints or --trace writes; add one of them")
     if wanted.micro_batches > 1 and wanted.trace is None:

@@ -1,12 +1,26 @@
 """`compile --verify-each`: the verifier behind a pass; what it finds is a bug of that pass."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 
 from chiplan.ir import Finding, Graph, InternalFault, Plan, Problem, verify_graph, verify_plan
 
 MOST_SAID = 10
 """Findings that a refusal lists; one mistake often breaks many places."""
+_verified: ContextVar[set[str] | None] = ContextVar("verified", default=None)
+
+
+@contextmanager
+def noting_passes() -> Iterator[set[str]]:
+    """Gives a set that holds, inside, the names of the passes that were verified so far."""
+    names: set[str] = set()
+    token = _verified.set(names)
+    try:
+        yield names
+    finally:
+        _verified.reset(token)
 
 
 def check_graph(name: str, graph: Graph) -> None:
@@ -26,3 +40,6 @@ def _check(name: str, findings: Iterator[Finding]) -> None:
     ]
     if problems:
         raise InternalFault(problems)
+    noted = _verified.get()
+    if noted is not None:
+        noted.add(name)

@@ -19,15 +19,19 @@ _ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A new path beside `path` to write to. At the end it takes the place of `path`; if anything is raised,
-    it vanishes. Raises OSError."""
+    """A new path beside `path` to write to. At the end it takes the place of `path`, with the rights that an
+    older file had; if anything is raised, it vanishes. Of a link, the file that it leads to is replaced.
+    Raises OSError."""
+    place = Path(os.path.realpath(path))
     # The name is not made of the file's own: that may be as long as the file system allows.
-    beside = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part")
+    beside = place.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part")
     with _ended_by_exception():
         try:
             yield beside
             _onto_the_disk(beside)
-            beside.replace(path)
+            with suppress(FileNotFoundError):
+                beside.chmod(place.stat().st_mode & 0o777)
+            beside.replace(place)
         except BaseException:
             with suppress(OSError):
                 beside.unlink()

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 
 from chiplan.ir import BadInput, Lines, Problem, Target, TooLarge, printable, read_regular
@@ -22,7 +23,7 @@ def target_names() -> tuple[str, ...]:
 
 def target_text(name_or_path: str | Path) -> str:
     """The TOML text of a target; raises BadInput where there is none that can be read."""
-    return _read_text(_find(name_or_path), str(name_or_path))
+    return _read_text(find_target(name_or_path), str(name_or_path))
 
 
 def load_target(name_or_path: str | Path) -> Target:
@@ -31,7 +32,7 @@ def load_target(name_or_path: str | Path) -> Target:
     Raises BadInput with every problem of the file: `target_not_found`, `target_unreadable`,
     `target_syntax`, `target_key_unknown`, `target_key_missing`, `target_value`.
     """
-    path = _find(name_or_path)
+    path = find_target(name_or_path)
     text = _read_text(path, str(name_or_path))
     source = path.name if path.parent == _SHIPPED else str(name_or_path)
     return parse_target(text, printable(path.stem), source)
@@ -57,7 +58,7 @@ def parse_target(text: str, name: str, source: str) -> Target:
     return Target(name, chip, link, topology, cost, deskew, host, sources=Lines(text))
 
 
-def _find(name_or_path: str | Path) -> Path:
+def find_target(name_or_path: str | Path) -> Path:
     """The file that is meant; raises BadInput for a name that no shipped target has."""
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or "/" in text or "\\" in text or text.endswith(".toml"):
@@ -65,10 +66,13 @@ def _find(name_or_path: str | Path) -> Path:
     if text in target_names():
         return _SHIPPED / f"{text}.toml"
     known = ", ".join(target_names())
+    close = get_close_matches(text, target_names(), n=3)
+    nearest = f" Did you mean {' or '.join(close)}?" if close else ""
     raise BadInput(
         Problem(
             "target_not_found",
-            f"unknown target {text!r}; known: {known}. Your own file is given as a path: ./{text}.toml",
+            f"unknown target {text!r}; known: {known}.{nearest} "
+            f"Your own file is given as a path: ./{text}.toml",
         )
     )
 

@@ -8,6 +8,8 @@ import onnx
 from onnx import TensorProto, numpy_helper, parser
 
 from chiplan.compiler import compile_model
+from chiplan.compiler.baseline import baseline_text
+from chiplan.compiler.baseline_check import measure
 from chiplan.ir import plan_bytes
 from chiplan.models import find_model, load_target, target_names, target_text
 
@@ -78,6 +80,13 @@ def target_seeds() -> dict[str, bytes]:
     return {name: target_text(name).encode() for name in target_names()}
 
 
+def baseline_seeds() -> dict[str, bytes]:
+    """One of a small model on a small target."""
+    options = {"chips": 1, "batch": 1, "sequence": 8, "users": 1}
+    measured = measure(find_model("bert-tiny"), load_target(TARGET), TARGET, options)
+    return {"bert": baseline_text(measured.stated, "perf.toml").encode()}
+
+
 def plan_seeds(models: dict[str, bytes], folder: Path) -> dict[str, bytes]:
     """Plans of one chip, of a pipeline, of a group, and of a model with a state."""
     cases: dict[str, tuple[str, dict[str, object]]] = {
@@ -98,7 +107,12 @@ def plan_seeds(models: dict[str, bytes], folder: Path) -> dict[str, bytes]:
 def write_seeds(folder: Path) -> None:
     """All seeds as files: FAMILY-NAME."""
     models = model_seeds()
-    families = {"model": models, "target": target_seeds(), "plan": plan_seeds(models, folder)}
+    families = {
+        "model": models,
+        "target": target_seeds(),
+        "baseline": baseline_seeds(),
+        "plan": plan_seeds(models, folder),
+    }
     for family, seeds in families.items():
         for name, data in seeds.items():
             (folder / f"{family}-{name}").write_bytes(data)

@@ -63,6 +63,8 @@ KINDS = (
     Kind("model: structure", "model", change_structure, 26),
     Kind("target: text", "target", change_text, 10),
     Kind("target: tokens", "target", swap_tokens, 10),
+    Kind("baseline: text", "baseline", change_text, 8),
+    Kind("baseline: tokens", "baseline", swap_tokens, 8),
     Kind("plan: bytes", "plan", flip_bytes, 4),
     Kind("plan: cuts", "plan", cut, 2),
     Kind("plan: document", "plan", change_document, 16),
@@ -72,7 +74,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Try:
-    """What came of one try. verdict: refused (exit code 2 or 3), accepted (0 or 1) or crash.
+    """What came of one try. verdict: refused (exit code 2, 3 or 4), accepted (0 or 1) or crash.
     seconds: processor time. codes: of the problems that it was refused with. detail: of a crash."""
 
     number: int
@@ -155,6 +157,10 @@ def command_of(family: str, number: int, path: Path) -> list[str]:
             "x.chiplan",
         ]
         return compiled if number % 40 == 0 else ["inspect", file, *["--json"] * (number % 2)]
+    if family == "baseline":
+        # What the command line gives, a mutated baseline cannot make large.
+        given = ["--chips", "1", "--batch", "1", "--sequence", "8", "--users", "1"]
+        return ["check", "bert-tiny", "--baseline", file, *given, *["--json"] * (number % 2)]
     if family == "target":
         return ["targets", "show", file, *["--json"] * (number % 2)]
     if number % 3 == 0:
@@ -162,7 +168,7 @@ def command_of(family: str, number: int, path: Path) -> list[str]:
     return ["simulate", file, *["--json"] * (number % 2)]
 
 
-_SUFFIXES = {"model": ".onnx", "target": ".toml", "plan": ".chiplan"}
+_SUFFIXES = {"model": ".onnx", "target": ".toml", "baseline": ".toml", "plan": ".chiplan"}
 _WRITTEN = {"x.chiplan", "x.svg", "x.dot"}
 
 
@@ -182,7 +188,7 @@ def attempt(data: bytes, family: str, number: int) -> Try:
     left = {file.name for file in Path().iterdir()} - {path.name}
     for name in (*left, path.name):
         Path(name).unlink()
-    verdict = {0: "accepted", 1: "accepted", 2: "refused", 3: "refused"}.get(code, "crash")
+    verdict = {0: "accepted", 1: "accepted", 2: "refused", 3: "refused", 4: "refused"}.get(code, "crash")
     detail = _complaint(verdict, printed, left)
     if verdict == "crash" or detail:
         return Try(number, "crash", seconds, " ".join(command), detail=f"{code}: {detail} {printed[:600]}")

@@ -242,3 +242,26 @@ def test_a_baseline_reads_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "again.toml"
     path.write_text(baseline_text(hostile, path.name), encoding="utf-8")
     assert read_baseline(path) == hostile
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("clock_hz", "0"),
+        ("chips", "0"),
+        ("chips", "-1"),
+        ("sram_bytes", "-1"),
+        ("latency_cycles", "-5"),
+        ("interval_cycles", str(2**62 + 1)),
+    ],
+)
+def test_figures_that_no_plan_has_are_refused(held: Check, tmp_path: Path, name: str, value: str) -> None:
+    path = tmp_path / "perf.toml"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    changed = [f"{name} = {value}\n" if line.startswith(f"{name} = ") else line for line in lines]
+    assert changed != lines
+    path.write_text("".join(changed), encoding="utf-8")
+    code, said = held("--json")
+    assert code == 2
+    assert json.loads(said)["errors"][0]["code"] == "baseline_broken"
+    assert f"figures.{name}: expected" in said

@@ -11,7 +11,9 @@ import pytest
 
 from chiplan.compiler import reproducible
 from chiplan.compiler.cli import main
+from chiplan.compiler.graph_passes import graph_passes
 from chiplan.ir import InternalFault, first_difference, plan_bytes, read_plan
+from chiplan.models import load_target
 
 from .handmade import small_plan, with_tiles
 
@@ -95,7 +97,26 @@ def test_the_check_compiles_twice_and_writes_the_same(
     assert main([*COMPILE, "--groups", "1,1", "--check-reproducible", "-o", "twice.chiplan"]) == 0
     assert answers == [Path("twice.chiplan").read_bytes()]
     assert {path.name for path in tmp_path.iterdir()} == {"once.chiplan", "twice.chiplan"}
-    assert capsys.readouterr().err == ""
+    out, errors = capsys.readouterr()
+    assert errors == ""
+    assert out.count("compiled twice: the same bytes\n") == 1
+
+
+def test_what_was_checked_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    for words in ([], ["--verify-each", "--check-reproducible"]):
+        assert main([*COMPILE, "-o", "a.chiplan", "--json", *words]) == 0
+        document = json.loads(capsys.readouterr().out)
+        asked.append((document["reproducible"], document["verified_passes"]))
+    assert asked[0] == (None, None)
+    assert asked[1][0] is True
+    assert main([*COMPILE, "-o", "a.chiplan", "--verify-each"]) == 0
+    assert f"{asked[1][1]} passes verified\n" in capsys.readouterr().out
+    passes = graph_passes("model", load_target("tiny-ring"))
+    assert asked[1][1] > len(list(passes))
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]])

@@ -143,6 +143,7 @@ def test_what_is_no_target_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     code, message = refused_file("groq-nod")
     assert code == "target_not_found"
     assert "known: generic-ring" in message
+    assert "Did you mean groq-node" in message
     assert "./groq-nod.toml" in message
     assert refused_file("nowhere.toml")[0] == "target_not_found"
     assert refused_file("./folder") == (

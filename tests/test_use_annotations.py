@@ -180,6 +180,11 @@ def test_nothing_to_follow_and_two_to_choose_from_are_refused(
         halves(model)
         model.configuration.add(name="ours", num_devices=2)
 
+    model = str(annotated(tmp_path / "halves.onnx", halves))
+    assert main(["compile", model, *common, "--chips", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "the model file's annotations ask for groups of 2,2: these are 4 chips" in error
+    assert "--groups" not in error
     assert main(["compile", str(annotated(tmp_path / "m.onnx", two)), *common]) == 2
     assert "'theirs', 'ours'" in capsys.readouterr().err
     assert main(["compile", "gpt2-tiny", *common, "--groups", "2"]) == 2

@@ -122,6 +122,19 @@ def test_a_whole_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.chiplan").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_a_link_stays_and_the_file_keeps_its_rights(tmp_path: Path) -> None:
+    real = tmp_path / "folder" / "real"
+    real.parent.mkdir()
+    real.write_bytes(OLD)
+    real.chmod(0o640)
+    (tmp_path / "link").symlink_to(Path("folder") / "real")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").readlink() == Path("folder") / "real"
+    assert real.read_bytes() == b"new"
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in real.parent.iterdir()] == ["real"]
+
+
 def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 247 + ".chiplan")
     write_plan(small_plan(), path)
