@@ -1,8 +1,9 @@
 """What differs between two plans, as tables: one row a thing, its figures before and after."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ from .target_numbers import target_numbers
 
 Cell: TypeAlias = int | float | str | None
 Cells: TypeAlias = tuple[Cell, ...]
+Named: TypeAlias = tuple[str, Cells]
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,12 @@ def _sections(before: _Side, after: _Side) -> Iterator[Section]:
     yield _costs(before.nodes, after.nodes, pairs)
     yield _renamed(matched)
     yield from _stage_sections(before, after)
-    bounds = (_numbered((b.quantity, (b.binding, b.value)) for b in side.plan.bounds) for side in sides)
-    yield _listed("bounds", "Proven lower bounds", "quantity", ("what binds", "value"), *bounds)
+    bounds = ([(b.quantity, (b.binding, b.value)) for b in side.plan.bounds] for side in sides)
+    yield _repeating("bounds", "Proven lower bounds", "quantity", ("what binds", "value"), *bounds)
     columns = ("status", "objective", "bound")
-    yield _listed("certificates", "Certificates", "decision", columns, *map(_proofs, sides))
-    assumed = (_numbered((line, ("assumed",)) for line in side.plan.assumptions) for side in sides)
-    yield _listed("assumptions", "Assumptions", "assumption", value, *assumed)
+    yield _repeating("certificates", "Certificates", "decision", columns, *map(_proofs, sides))
+    assumed = ([(line, ("assumed",)) for line in side.plan.assumptions] for side in sides)
+    yield _repeating("assumptions", "Assumptions", "assumption", value, *assumed)
 
 
 def _stage_sections(before: _Side, after: _Side) -> Iterator[Section]:
@@ -137,10 +139,20 @@ def _listed(
     return Section(key, title, thing, columns, _keyed(before, after), folds=False)
 
 
-def _proofs(side: _Side) -> dict[str, Cells]:
-    return _numbered(
-        (proof.problem, (proof.status, proof.objective, proof.bound)) for proof in side.plan.certificates
-    )
+def _repeating(
+    key: str,
+    title: str,
+    thing: str,
+    columns: tuple[str, ...],
+    before: Sequence[Named],
+    after: Sequence[Named],
+) -> Section:
+    """The same where a name may come several times."""
+    return Section(key, title, thing, columns, tuple(unlike_rows(before, after)), folds=False)
+
+
+def _proofs(side: _Side) -> list[Named]:
+    return [(proof.problem, (proof.status, proof.objective, proof.bound)) for proof in side.plan.certificates]
 
 
 def _single(values: Mapping[str, Cell]) -> dict[str, Cells]:
@@ -159,15 +171,14 @@ def _keyed(before: Mapping[str, Cells], after: Mapping[str, Cells]) -> tuple[Row
     return tuple(row for row in rows if row.before != row.after)
 
 
-def _numbered(rows: Iterable[tuple[str, Cells]]) -> dict[str, Cells]:
-    """Rows by name; one that comes again is told apart by its number."""
-    seen: Counter[str] = Counter()
-    named = {}
-    for raw, cells in rows:
-        name = printable(raw)
-        seen[name] += 1
-        named[name if seen[name] == 1 else f"{name} ({seen[name]})"] = cells
-    return named
+def unlike_rows(before: Sequence[Named], after: Sequence[Named]) -> Iterator[Row]:
+    """Rows of what differs where names repeat: those equal in name and figures are pairs, then those equal
+    in name alone, in their order; what is left is gone or new."""
+    gone, new = Counter(before) - Counter(after), Counter(after) - Counter(before)
+    for name in dict.fromkeys(name for name, _ in (*before, *after)):
+        sides = ([cells for called, cells in side.elements() if called == name] for side in (gone, new))
+        for old, now in zip_longest(*sides):
+            yield Row(printable(name), old, now)
 
 
 def _moved(matched: Sequence[tuple[NodeCost, NodeCost]]) -> Section:

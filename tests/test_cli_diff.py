@@ -14,7 +14,7 @@ from chiplan.compiler.cli_diff import diff_document, diff_markdown
 from chiplan.compiler.diff_html import diff_html
 from chiplan.compiler.diff_table import growth
 from chiplan.compiler.markdown import markdown_code
-from chiplan.compiler.plan_diff import PlanDiff, compare_plans
+from chiplan.compiler.plan_diff import Named, PlanDiff, Row, compare_plans, unlike_rows
 from chiplan.compiler.plan_profile import profile_nodes
 from chiplan.ir import ChipId, Cycle, Operator, Plan, write_plan
 
@@ -147,3 +147,12 @@ def test_the_verb(hand_plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["diff", str(before), str(after), "--json", "--markdown"]) == 2
     assert main(["diff", str(before), "nowhere.chiplan"]) == 2
     assert main(["diff", str(before), str(after), "--html", str(before)]) == 2
+
+
+def test_of_equal_names_equal_figures_are_pairs() -> None:
+    """Of three certificates of one name the first is gone; the others are as they were."""
+    proofs: list[Named] = [("cut", ("optimal", 7, 7)), ("cut", ("optimal", 9, 9)), ("cut", ("optimal", 9, 9))]
+    assert list(unlike_rows(proofs, proofs[1:])) == [Row("cut", ("optimal", 7, 7), None)]
+    assert list(unlike_rows(proofs, proofs[::-1])) == []
+    (changed,) = unlike_rows(proofs, [*proofs[1:], ("cut", ("optimal", 8, 8))])
+    assert (changed.before, changed.after) == (("optimal", 7, 7), ("optimal", 8, 8))
