@@ -40,6 +40,15 @@ VERBS: tuple[click.Command, ...] = (
     targets_group,
 )
 
+ENDS: dict[str, tuple[ExitCode, ...]] = {
+    "check": (ExitCode.CHECK_FAILED, ExitCode.INFEASIBLE, ExitCode.INCOMPARABLE),
+    "compile": (ExitCode.INFEASIBLE,),
+    "export": (ExitCode.INCOMPARABLE,),
+    "scale": (ExitCode.CHECK_FAILED, ExitCode.INFEASIBLE),
+    "simulate": (ExitCode.CHECK_FAILED, ExitCode.INCOMPARABLE),
+}
+"""Exit codes of verbs besides those that any can end with: done, bad input, a bug, interrupted."""
+
 EXAMPLES = """
 \b
 Examples:
@@ -52,7 +61,7 @@ Examples:
   chiplan diff before.chiplan after.chiplan --html diff.html
   chiplan check mymodel.onnx --baseline perf.toml
   chiplan inspect mymodel.onnx
-  chiplan compile mymodel.onnx --sequence 128 --target ./mychip.toml --chips 4 --json
+  chiplan compile my.onnx --sequence 128 --target ./mychip.toml --json
 
 \b
 Exit codes: 0 done, 1 a check said no, 2 bad input or usage, 3 infeasible,

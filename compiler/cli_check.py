@@ -12,18 +12,13 @@ from .baseline import Baseline
 from .baseline_check import Check, Difference, Judgement, Measured, Verdict
 from .cli_tables import print_table, print_text, table
 from .diff_table import growth, simulated_words
+from .figure_words import figure_label
 from .markdown import markdown_code, markdown_table, markdown_text
 from .plan_profile import NodeCost
 from .quantities import grouped
 
 UNBLAMED = "No node costs more cycles: the schedule is longer, not the work."
 _BLAME = "What costs most more, in cycles of one micro-batch"
-_WORDS = {
-    "latency_cycles": "latency, cycles",
-    "interval_cycles": "interval, cycles",
-    "sram_bytes": "SRAM of a chip, bytes",
-    "clock_hz": "clock, Hz",
-}
 _FIGURES = ("figure", "baseline", "now", "change", "allowed", "verdict")
 _NODES = ("ONNX nodes", "units", "links", "before", "now", "more")
 
@@ -59,7 +54,7 @@ def figure_rows(check: Check) -> list[tuple[str, ...]]:
     """One row a figure: baseline, now, by how much it grew, what is allowed, what that means."""
     return [
         (
-            _WORDS.get(item.quantity, item.quantity),
+            figure_label(item.quantity),
             grouped(item.before),
             grouped(item.after),
             growth(item.before, item.after) or "0",
@@ -188,7 +183,7 @@ def print_update(console: Console, path: Path, before: Baseline | None, measured
     console.print()
     figures = asdict(before.figures if before else after.figures), asdict(after.figures)
     rows = (
-        (_WORDS.get(name, name), grouped(figures[0][name]), grouped(now), growth(figures[0][name], now))
+        (figure_label(name), grouped(figures[0][name]), grouped(now), growth(figures[0][name], now))
         for name, now in figures[1].items()
     )
     print_table(console, "Figures", table(("figure", "before", "now", "change"), rows))

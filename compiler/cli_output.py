@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +28,8 @@ LIKE_SHOWN = 3
 """Problems of one kind that a refusal spells out."""
 MOST_LINES = 50
 """Lines of one refusal: a file may have problems of any number of kinds."""
+_ERROR = "error: "
+_SENTENCE_END = re.compile(r"(?<=\.) (?=[A-Z])")
 
 
 def shown_lines(text: str) -> str:
@@ -64,8 +68,22 @@ def print_refusal(problems: Sequence[Problem], exit_code: ExitCode, as_json: boo
         errors = [asdict(problem) for problem in problems]
         print_json({"ok": False, "exit_code": int(exit_code), "errors": errors})
     else:
+        long = {problem.message for problem in problems if problem.memory is not None}
         for line in problem_lines(problems):
-            sys.stderr.write(f"error: {line}\n")
+            parts = error_lines(line) if line in long else [f"{_ERROR}{line}"]
+            sys.stderr.writelines(f"{part}\n" for part in parts)
+
+
+def error_lines(message: str) -> list[str]:
+    """A refusal of several sentences within WIDTH columns, a new line for each."""
+    wrapper = TextWrapper(
+        WIDTH, initial_indent=_ERROR, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+    lines = []
+    for sentence in _SENTENCE_END.split(message):
+        lines += wrapper.wrap(sentence)
+        wrapper.initial_indent = "  "
+    return lines
 
 
 def problem_lines(problems: Sequence[Problem]) -> list[str]:

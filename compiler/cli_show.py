@@ -9,7 +9,7 @@ from rich.console import Console
 from chiplan.ir import Plan, Unit, plan_elapsed
 
 from .cli_sharding import choice_document
-from .cli_summary import print_bounds, print_headline
+from .cli_summary import print_bounds, print_headline, print_rates, stated_figures
 from .cli_tables import print_list, print_table, table
 from .memory_kinds import Kind
 from .plan_folding import Run, fold_edges, fold_stages
@@ -34,7 +34,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     """Everything that the plan says, in tables that fit 80 columns at usual sizes."""
     stages = fold_stages(summarise_stages(plan))
     print_headline(console, plan)
-    console.print()
+    print_rates(console, plan, stated_figures(plan, ""))
     _print_stages(console, stages)
     _print_memory(console, plan, stages)
     _print_units(console, plan, stages)
@@ -171,6 +171,14 @@ def _print_certificates(console: Console, plan: Plan) -> None:
     )
     columns = ("<decision", "status", "objective", "bound", "gap", "det. time")
     print_table(console, "Certificates of the solver", table(columns, rows, words=2))
+    passed = plan_elapsed(plan)
+    if plan.certificates and (passed.latency, passed.interval) != (plan.latency, plan.interval):
+        what = (
+            *(("aligning clocks",) * bool(passed.deskew_interval)),
+            *(("host transfers",) * bool(passed.host_latency)),
+        )
+        console.print(f"cycles of the chips' programs; figures above include {' and '.join(what)}")
+        console.print()
 
 
 def _recomputed_lines(plan: Plan) -> Iterator[str]:

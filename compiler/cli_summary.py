@@ -65,13 +65,18 @@ def outside_lines(plan: Plan, passed: Elapsed) -> Iterator[str]:
         yield "All figures are simulated and exclude transfers from and to the host."
 
 
+def print_rates(console: Console, plan: Plan, measured: Mapping[str, object]) -> None:
+    """Rates, a line each, and an empty line behind them."""
+    for line in _rates(plan, measured):
+        console.print(line)
+    console.print()
+
+
 def print_figures(console: Console, plan: Plan, measured: Mapping[str, object]) -> None:
     """Headline, rates and bounds of a plan that was simulated."""
     is_known = measured["latency_cycles"] is not None
     print_headline(console, plan, is_known=is_known)
-    for line in _rates(plan, measured):
-        console.print(line)
-    console.print()
+    print_rates(console, plan, measured)
     print_bounds(console, plan, is_known=is_known)
 
 

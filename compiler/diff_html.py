@@ -11,9 +11,9 @@ from .diff_table import fold_rows, headings, simulated_words, texts
 from .plan_diff import PlanDiff, Section
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #d0d7de; --muted: #57606a; --more: #b35900; --less: #0550ae; }
+:root { color-scheme: light dark; --line: #d0d7de; --muted: #57606a; --worse: #b35900; --better: #0550ae; }
 @media (prefers-color-scheme: dark) {
-  :root { --line: #3d444d; --muted: #9198a1; --more: #f0a35e; --less: #79b8ff; }
+  :root { --line: #3d444d; --muted: #9198a1; --worse: #f0a35e; --better: #79b8ff; }
 }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 p, caption { color: var(--muted); }
@@ -23,7 +23,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .9rem .25rem 0; text-align: right; }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
 caption { text-align: left; padding-bottom: .3rem; }
-.more { color: var(--more); } .less { color: var(--less); }
+.worse { color: var(--worse); } .better { color: var(--better); }
 @media print { details > :not(summary) { display: block; } }
 """
 
@@ -54,13 +54,15 @@ def _add_section(body: Element, section: Section) -> None:
     _add_row(SubElement(table, "thead"), "th", headings(section))
     rows = SubElement(table, "tbody")
     for line in lines:
-        _add_row(rows, "td", texts(line))
+        last = _add_row(rows, "td", texts(line))
+        if line.gain:
+            last.set("class", "better" if line.gain > 0 else "worse")
 
 
-def _add_row(above: Element, kind: str, cells: Sequence[str]) -> None:
+def _add_row(above: Element, kind: str, cells: Sequence[str]) -> Element:
+    """Returns the last cell."""
     row = SubElement(above, "tr")
-    for position, text in enumerate(cells):
+    for text in cells:
         cell = SubElement(row, kind, {"scope": "col"} if kind == "th" else {})
         cell.text = text
-        if kind == "td" and position == len(cells) - 1 and text:
-            cell.set("class", "less" if text.startswith("-") else "more")
+    return cell

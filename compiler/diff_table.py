@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from .plan_diff import Cell, Cells, Row, Section
-from .quantities import grouped
+from .quantities import grouped, rate
 
 ARROW = "→"
 
@@ -20,12 +20,14 @@ def simulated_words(includes_host: Collection[bool]) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """Rows with equal figures, as one. name: of the first; alike: how many others."""
+    """Rows with equal figures, as one. name: of the first; alike: how many others. gain: above 0 where the
+    change is for the better, below where it is for the worse."""
 
     name: str
     alike: int
     cells: tuple[str, ...]
     change: str
+    gain: int
 
 
 def fold_rows(section: Section) -> list[Line]:
@@ -43,7 +45,7 @@ def _line(section: Section, rows: Sequence[Row]) -> Line:
     nothing: Cells = (None,) * len(section.columns)
     pairs = list(zip(first.before or nothing, first.after or nothing, strict=True))
     cells = tuple(_cell(before, after, first) for before, after in pairs)
-    return Line(first.name, len(rows) - 1, cells, _change(*pairs[-1], first))
+    return Line(first.label or first.name, len(rows) - 1, cells, *_change(*pairs[-1], first))
 
 
 def _cell(before: Cell, after: Cell, row: Row) -> str:
@@ -55,18 +57,20 @@ def _cell(before: Cell, after: Cell, row: Row) -> str:
 
 
 def cell_text(value: Cell) -> str:
-    """A figure for people: grouped, three decimals at most; a dash where there is none."""
+    """A figure for people: whole ones grouped, others to three digits or more; a dash where there is none."""
     if value is None or value == "":
         return "-"
     if isinstance(value, int):
         return grouped(value)
-    return f"{value:,.3f}" if isinstance(value, float) else value
+    return rate(value) if isinstance(value, float) else value
 
 
-def _change(before: Cell, after: Cell, row: Row) -> str:
+def _change(before: Cell, after: Cell, row: Row) -> tuple[str, int]:
+    """By how much the last figure grew, and whether that is a gain (1), a loss (-1) or neither."""
     if row.before is None or row.after is None or isinstance(before, str) or isinstance(after, str):
-        return ""
-    return growth(before or 0, after or 0)
+        return "", 0
+    old, now = before or 0, after or 0
+    return growth(old, now), row.better.value * ((now > old) - (now < old))
 
 
 def growth(before: float, after: float) -> str:

@@ -85,12 +85,15 @@ class GroupCosts:
         self.users, self.pins, self.wire = users, pins, wire
         self.planned = frozenset(planned)
         self.instances: dict[int, list[Block]] = {}
+        self._number: dict[Block, int] = {}  # as `show --sharding` numbers them
         kinds: dict[tuple[int, tuple[int, ...], tuple[tuple[int, str], ...]], int] = {}
         for block in blocks:
             alike = block.kind, self._planned_of(block), self._pins_of(block)
             if not alike[1]:
                 continue
-            self.instances.setdefault(kinds.setdefault(alike, len(kinds)), []).append(block)
+            kind = kinds.setdefault(alike, len(kinds))
+            self.instances.setdefault(kind, []).append(block)
+            self._number[block] = kind
 
     def _planned_of(self, block: Block) -> tuple[int, ...]:
         """The operators of the block that one stage executes: blocks are alike only where the same ones are
@@ -168,7 +171,10 @@ class GroupCosts:
             ends = carried_ends(self.graph, block, instances[chosen + 1])
         operators = [index + block.first for index in self._planned_of(block)]
         chip = self.target.chip
-        task = ShardingTask(self.graph, self.atoms, operators, mesh, costs, chip, self.users, self.pins, ends)
+        task = ShardingTask(
+            self.graph, self.atoms, operators, mesh, costs, chip, self.users, self.pins, ends,
+            block=self._number[instances[0]],
+        )  # fmt: skip
         return block, shard_block_frontier(task)
 
     def _table(self, block: Block, sharding: BlockSharding, mesh: Mesh) -> np.ndarray:

@@ -78,7 +78,8 @@ class Shortage:
         if smallest <= self.chips:
             return (
                 f"By bytes alone {counted(smallest, 'chip')} would do{how}, but no schedule that was tried "
-                f"fits on {self.chips}" + ("; allow more" if self.chips < there else "")
+                f"fits on {self.chips}"
+                + ("; larger counts were not searched, allow more" if self.chips < there else "")
             )
         missing = f", but {self.target.name} has {there}" if smallest > there else ""
         return f"The smallest number of chips that fits is {smallest}{how}{missing}"

@@ -1,14 +1,17 @@
 """What differs between two plans, as tables: one row a thing, its figures before and after."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeAlias
 
 from chiplan.ir import Plan, printable
 
 from .cli_summary import stated_figures
+from .figure_words import Better, figure_better, figure_label
 from .node_matching import match_nodes
 from .plan_profile import NodeCost, profile_nodes
 from .plan_summary import EdgeSummary, StageSummary, summarise_edges, summarise_stages
@@ -17,15 +20,21 @@ from .target_numbers import target_numbers
 
 Cell: TypeAlias = int | float | str | None
 Cells: TypeAlias = tuple[Cell, ...]
+Named: TypeAlias = tuple[str, Cells]
+
+_BLOCK = re.compile(r" of block \d+")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that differs. before, after: its figures, a cell a column; None where it is not there."""
+    """One thing that differs. before, after: its figures, a cell a column; None where it is not there. label:
+    its name on a page. better: which way its last figure gets better."""
 
     name: str
     before: Cells | None
     after: Cells | None
+    label: str = ""
+    better: Better = Better.NEITHER
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def _side(plan: Plan) -> _Side:
         "tokens_per_second_user", "tokens_per_second_total", "chips", "stages",
     )  # fmt: skip
     shown: dict[str, Cell] = {name: figures[name] for name in names if figures[name] is not None}
-    shown["sram_bytes_of_fullest_chip"] = max((stage.sram_bytes for stage in stages), default=0)
+    shown["sram_bytes"] = max((stage.sram_bytes for stage in stages), default=0)
     shown["transfers"] = len(plan.transfers.start)
     shown["hops"] = len(plan.hops.start)
     return _Side(plan, shown, profile_nodes(plan), stages, bool(figures["latency_includes_host"]))
@@ -95,7 +104,7 @@ def _sections(before: _Side, after: _Side) -> Iterator[Section]:
     matched = [(before.nodes[left], after.nodes[right]) for left, right in pairs]
     sides = before, after
     value = ("value",)
-    yield _listed("figures", "Figures", "figure", value, *(_single(side.figures) for side in sides))
+    yield _figures(before, after)
     asked = (_single(_asked(side.plan)) for side in sides)
     yield _listed("options", "Model and options", "name", value, *asked)
     numbers = (_single(target_numbers(side.plan.target)) for side in sides)
@@ -104,25 +113,42 @@ def _sections(before: _Side, after: _Side) -> Iterator[Section]:
     yield _costs(before.nodes, after.nodes, pairs)
     yield _renamed(matched)
     yield from _stage_sections(before, after)
-    bounds = (_numbered((b.quantity, (b.binding, b.value)) for b in side.plan.bounds) for side in sides)
-    yield _listed("bounds", "Proven lower bounds", "quantity", ("what binds", "value"), *bounds)
+    bounds = ([(b.quantity, (b.binding, b.value)) for b in side.plan.bounds] for side in sides)
+    yield _repeating("bounds", "Proven lower bounds", "quantity", ("what binds", "value"), *bounds)
     columns = ("status", "objective", "bound")
-    yield _listed("certificates", "Certificates", "decision", columns, *map(_proofs, sides))
-    assumed = (_numbered((line, ("assumed",)) for line in side.plan.assumptions) for side in sides)
-    yield _listed("assumptions", "Assumptions", "assumption", value, *assumed)
+    yield _repeating("certificates", "Certificates", "decision", columns, *map(_proofs, sides))
+    assumed = ([(line, ("assumed",)) for line in side.plan.assumptions] for side in sides)
+    yield _repeating("assumptions", "Assumptions", "assumption", value, *assumed)
+
+
+def _figures(before: _Side, after: _Side) -> Section:
+    rows = (
+        replace(row, label=figure_label(row.name), better=figure_better(row.name))
+        for row in _keyed(_single(before.figures), _single(after.figures))
+    )
+    return Section("figures", "Figures", "figure", ("value",), tuple(rows), folds=False)
+
+
+def _costly(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows whose last figure is what they cost."""
+    return tuple(replace(row, better=Better.LESS) for row in rows)
 
 
 def _stage_sections(before: _Side, after: _Side) -> Iterator[Section]:
     sides = before, after
     stages = ({str(stage.index): _stage_cells(stage) for stage in side.stages} for side in sides)
     note = "cycles: of the busiest unit instance in one micro-batch"
-    yield Section("stages", "Stages", "stage", ("chips", "operators", "cycles"), _keyed(*stages), note)
+    yield Section(
+        "stages", "Stages", "stage", ("chips", "operators", "cycles"), _costly(_keyed(*stages)), note
+    )
     memory = ({str(stage.index): _memory_cells(stage) for stage in side.stages} for side in sides)
     columns = ("weight bytes", "state bytes", "all bytes")
-    yield Section("memory", "SRAM of a chip", "stage", columns, _keyed(*memory))
+    yield Section("memory", "SRAM of a chip", "stage", columns, _costly(_keyed(*memory)))
     edges = ({_edge_name(edge): _edge_cells(edge) for edge in summarise_edges(side.plan)} for side in sides)
     note, columns = "cycles: of the busiest link in one micro-batch", ("count", "bytes", "cycles")
-    yield Section("transfers", "Transfers between and inside stages", "stages", columns, _keyed(*edges), note)
+    yield Section(
+        "transfers", "Transfers between and inside stages", "stages", columns, _costly(_keyed(*edges)), note
+    )
 
 
 def _listed(
@@ -137,10 +163,20 @@ def _listed(
     return Section(key, title, thing, columns, _keyed(before, after), folds=False)
 
 
-def _proofs(side: _Side) -> dict[str, Cells]:
-    return _numbered(
-        (proof.problem, (proof.status, proof.objective, proof.bound)) for proof in side.plan.certificates
-    )
+def _repeating(
+    key: str,
+    title: str,
+    thing: str,
+    columns: tuple[str, ...],
+    before: Sequence[Named],
+    after: Sequence[Named],
+) -> Section:
+    """The same where a name may come several times."""
+    return Section(key, title, thing, columns, tuple(unlike_rows(before, after)), folds=False)
+
+
+def _proofs(side: _Side) -> list[Named]:
+    return [(proof.problem, (proof.status, proof.objective, proof.bound)) for proof in side.plan.certificates]
 
 
 def _single(values: Mapping[str, Cell]) -> dict[str, Cells]:
@@ -159,15 +195,29 @@ def _keyed(before: Mapping[str, Cells], after: Mapping[str, Cells]) -> tuple[Row
     return tuple(row for row in rows if row.before != row.after)
 
 
-def _numbered(rows: Iterable[tuple[str, Cells]]) -> dict[str, Cells]:
-    """Rows by name; one that comes again is told apart by its number."""
-    seen: Counter[str] = Counter()
-    named = {}
-    for raw, cells in rows:
-        name = printable(raw)
-        seen[name] += 1
-        named[name if seen[name] == 1 else f"{name} ({seen[name]})"] = cells
-    return named
+def unlike_rows(before: Sequence[Named], after: Sequence[Named]) -> Iterator[Row]:
+    """Rows of what differs where names repeat: those equal in name and figures are pairs, also where only
+    the number of their block is another; then those equal in name alone, in their order. What is left is
+    gone or new."""
+    gone, new = _unpaired(before, after), _unpaired(after, before)
+    for name in dict.fromkeys(name for name, _ in (*before, *after)):
+        sides = ([cells for called, cells in side.elements() if called == name] for side in (gone, new))
+        for old, now in zip_longest(*sides):
+            yield Row(printable(name), old, now)
+
+
+def _unpaired(rows: Sequence[Named], others: Sequence[Named]) -> Counter[Named]:
+    """What has no equal among `others`. Blocks are numbered anew where a model gets another one."""
+    left, right = Counter(rows) - Counter(others), Counter(others) - Counter(rows)
+    free = Counter((_BLOCK.sub("", name), cells) for name, cells in right.elements())
+    kept: Counter[Named] = Counter()
+    for row in left.elements():
+        alike = _BLOCK.sub("", row[0]), row[1]
+        if free[alike]:
+            free[alike] -= 1
+        else:
+            kept[row] += 1
+    return kept
 
 
 def _moved(matched: Sequence[tuple[NodeCost, NodeCost]]) -> Section:
@@ -190,7 +240,7 @@ def _costs(
     note = (
         "cycles of one micro-batch: of the busiest unit instance, and of the busiest link under the results"
     )
-    return Section("nodes", "Cycles by node", "ONNX nodes", ("unit", "link", "together"), tuple(rows), note)
+    return Section("nodes", "Cycles by node", "ONNX nodes", ("unit", "link", "together"), _costly(rows), note)
 
 
 def changed_nodes(

@@ -4,7 +4,7 @@ Every figure here is a count of what the plan states; the simulator says whether
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from chiplan.ir import (
     plan_elapsed,
     tile_timing,
 )
+from chiplan.runtime_sim import covered_bytes
 
 from .addresses import BufferNeed
 from .memory_kinds import kinds_of_stage, peak_of_chip
@@ -201,24 +202,6 @@ def held_cycles(plan: Plan, stage: Stage) -> np.ndarray:
     return np.asarray(np.maximum(program.tiles.end - program.tiles.start, np.concatenate(loads)))
 
 
-def _covered_bytes(address: np.ndarray, extent: np.ndarray) -> int:
-    """Length of the union of the intervals [address, address + extent)."""
-    if not len(address):
-        return 0
-    order = np.argsort(address, kind="stable")
-    low, high = address[order], np.maximum.accumulate(address[order] + extent[order])
-    before = np.concatenate([low[:1], high[:-1]])
-    return int((high - np.maximum(before, low)).clip(min=0).sum())
-
-
-def sram_bytes(plan: Plan, chip: ChipId) -> int:
-    """Bytes of SRAM that the chip's buffers cover over the whole run, all copies counted."""
-    alignment = plan.target.chip.alignment
-    mine = plan.buffers.chip == chip
-    stride = -(-plan.buffers.nbytes[mine] // alignment) * alignment
-    return _covered_bytes(plan.buffers.address[mine], stride * plan.buffers.copies[mine])
-
-
 def _role_bytes(plan: Plan, chip: ChipId, role: Role) -> int:
     wanted = np.array([plan.graph.tensors[name].role is role for name in plan.tensor_names], dtype=bool)
     mine = (plan.buffers.chip == chip) & wanted[plan.buffers.tensor]
@@ -233,7 +216,9 @@ def _own_nodes(plan: Plan) -> list[list[str]]:
     return [found or inside or [""] for found, inside in zip(own, names, strict=True)]
 
 
-def _summarise_stage(plan: Plan, index: int, nodes: Sequence[str]) -> StageSummary:
+def _summarise_stage(
+    plan: Plan, index: int, nodes: Sequence[str], covered: Mapping[int, int]
+) -> StageSummary:
     """Counts of stage `index`; all chips of a group hold the same."""
     stage = plan.stages[index]
     operators, first = stage.program.operators, stage.chips[0]
@@ -247,7 +232,7 @@ def _summarise_stage(plan: Plan, index: int, nodes: Sequence[str]) -> StageSumma
         recomputed=len(stage.recomputed),
         tiles=len(stage.program.tiles.start),
         busy=busy_cycles(plan, stage),
-        sram_bytes=sram_bytes(plan, first),
+        sram_bytes=covered.get(int(first), 0),
         weight_bytes=_role_bytes(plan, first, Role.WEIGHT),
         state_bytes=_role_bytes(plan, first, Role.STATE),
         memory=_memory(plan, stage),
@@ -271,7 +256,8 @@ def _memory(plan: Plan, stage: Stage) -> MemoryPeak:
 
 def summarise_stages(plan: Plan) -> tuple[StageSummary, ...]:
     """One summary a stage, in pipeline order."""
-    return tuple(_summarise_stage(plan, index, nodes) for index, nodes in enumerate(_own_nodes(plan)))
+    nodes, covered = _own_nodes(plan), covered_bytes(plan)
+    return tuple(_summarise_stage(plan, index, own, covered) for index, own in enumerate(nodes))
 
 
 def _stage_of_chip(plan: Plan) -> np.ndarray:

@@ -134,7 +134,8 @@ def _sentences(source: Source) -> Iterator[str]:
     for bound in binding_bounds(plan):
         above = excess(achieved.get(bound.quantity), bound.value)
         yield (
-            f"{_QUANTITIES.get(bound.quantity, bound.quantity)}: no plan is below {grouped(bound.value)} "
+            f"{_QUANTITIES.get(bound.quantity, bound.quantity)}: no plan is below "
+            f"{counted(bound.value, 'chip' if bound.quantity == 'chips' else 'cycle')} "
             f"({shown_name(bound.binding)}); this one is {_above(above)}."
         )
 

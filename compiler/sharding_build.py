@@ -46,7 +46,7 @@ class ShardingTask:
     factor by node. ends: pairs (value that enters, value that leaves) of a repeated block: both are placed
     alike. boundary: placements of other values that cross the block's ends; whole on every chip if not
     given. capacity: bytes a chip for weights and states (default: all of its usable SRAM). price: cycles
-    that a MiB of them is worth, where chips are scarce.
+    that a MiB of them is worth, where chips are scarce. block: its number, for the certificate.
     """
 
     graph: Graph
@@ -61,6 +61,7 @@ class ShardingTask:
     boundary: Mapping[str, Placements] = field(default_factory=dict)
     capacity: int | None = None
     price: int = 0
+    block: int | None = None
 
     @property
     def limit(self) -> int:
@@ -92,10 +93,12 @@ class BlockVariables:
             self._tie(entering, leaving)
 
     def problem(self) -> ShardingProblem:
-        mesh = " x ".join(map(str, self.mesh))
+        chips = counted(self.mesh[-1], "chip")
+        mesh = " x ".join((*map(str, self.mesh[:-1]), chips))
         name = f"{counted(len(self.choices), 'operator')} on {mesh}"
+        block = "" if self.task.block is None else f" of block {self.task.block}"
         return ShardingProblem(
-            name, tuple(self.variables), tuple(self.links), self.task.limit, self.task.price
+            name, tuple(self.variables), tuple(self.links), self.task.limit, self.task.price, block
         )
 
     def resident_bytes(self, tensor: Tensor, placement: Placements) -> int:

@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 CHECK_EXAMPLES = """
 \b
 Examples:
-  chiplan check model.onnx --baseline perf.toml --update --target groq-node --chips 4
+  chiplan check model.onnx --baseline perf.toml --update --target groq-node
   chiplan check model.onnx --baseline perf.toml
   chiplan check model.onnx --baseline perf.toml --max-latency-regression 2%
   chiplan check model.onnx --baseline perf.toml --junit check.xml --markdown
   chiplan check model.onnx --baseline perf.toml --allow target
 
 \b
-Exit codes: 0 same or better, 1 worse, 2 bad input, 3 infeasible, 4 incomparable.
+Exit codes: 0 same or better, 1 worse, 2 bad input, 3 infeasible,
+4 incomparable.
 """
 
 Command = Callable[..., Any]

@@ -29,8 +29,8 @@ COMPILE_EXAMPLES = """
 \b
 Examples:
   chiplan compile gpt2 --target groq-node --chips 8
-  chiplan compile bert-large --target groq-node --objective latency --sequence 384
-  chiplan compile llama2-7b-decode --target groq-rack --objective latency --pareto
+  chiplan compile bert-large --target groq-node --objective latency
+  chiplan compile llama2-7b-decode --target groq-rack --pareto
   chiplan compile gpt2 --target groq-node --groups 4,4 --pin node_linear=n
 """
 

@@ -16,7 +16,7 @@ DIFF_EXAMPLES = """
 Examples:
   chiplan diff before.chiplan after.chiplan
   chiplan diff before.chiplan after.chiplan --html diff.html
-  chiplan diff before.chiplan after.chiplan --markdown >> "$GITHUB_STEP_SUMMARY"
+  chiplan diff before.chiplan after.chiplan --markdown > summary.md
 """
 
 

@@ -32,6 +32,8 @@ _APART = {"target", "graph", "stages", "transfers", "hops", "buffers", "tensor_n
 RECORDS = tuple(f.name for f in fields(Plan) if get_origin(_HINTS[f.name]) is tuple and f.name not in _APART)
 """Fields of a plan with an entry a line: bounds, certificates, ..."""
 FIGURES = tuple(f.name for f in fields(Plan) if f.name not in _APART and f.name not in RECORDS)
+WRITTEN = {"latency": "program_latency", "interval": "program_interval"}
+"""Figures of the chips' programs alone, which are called otherwise: pages show all that passes."""
 CODECS = {name: Codec(get_args(_HINTS[name])[0]) for name in RECORDS} | {
     name: Codec(_HINTS[name]) for name in FIGURES
 }
@@ -60,7 +62,8 @@ def stages_text(graph: Graph, stages: Sequence[Stage]) -> str:
 
 
 def figures_line(plan: Plan) -> str:
-    return "plan " + fields_text({name: CODECS[name].encode(getattr(plan, name)) for name in FIGURES})
+    figures = {WRITTEN.get(name, name): CODECS[name].encode(getattr(plan, name)) for name in FIGURES}
+    return "plan " + fields_text(figures)
 
 
 def stages_lines(graph: Graph, stages: Iterable[tuple[int, Stage]]) -> list[str]:

@@ -16,12 +16,14 @@ from .text_buffers import BufferReader
 from .text_columns import complete, read_raw
 from .text_graph import GraphReader, lines_of
 from .text_lexer import Line, broken
-from .text_plan import CODECS, FIGURES, RECORDS, TARGET
+from .text_plan import CODECS, FIGURES, RECORDS, TARGET, WRITTEN
 from .text_stages import OperatorNames, StageReader, read_stage
 from .text_transfers import TransferReader, Wiring
 from .text_values import for_codec, read_fields, read_value
 from .types import ChipId
 
+_WRITTEN = {WRITTEN.get(name, name): name for name in FIGURES}
+"""Figures of a plan by their names in the text."""
 _TABLES: dict[str, Layout] = {"transfers": TRANSFERS, "hops": HOPS, "wires": LINKS, "chips": CHIPS}
 
 
@@ -111,7 +113,7 @@ class _PlanReader:
         for line in self._held:
             buffers.read(line)
         transfers, hops = self._read_transfers(graph, target, numbers)
-        if missing := set(FIGURES) - set(self._figures):
+        if missing := set(_WRITTEN) - set(self._figures):
             raise broken(f"expected the figure {min(missing)} in the line plan, found none")
         return Plan(
             target=target,
@@ -126,12 +128,15 @@ class _PlanReader:
 
     def _decoded(self) -> dict[str, Any]:
         try:
-            figures = {name: CODECS[name].decode(for_codec(value)) for name, value in self._figures.items()}
+            figures = {
+                _WRITTEN[name]: CODECS[_WRITTEN[name]].decode(for_codec(value))
+                for name, value in self._figures.items()
+            }
             records = {
                 name: tuple(map(CODECS[name].decode, entries)) for name, entries in self._records.items()
             }
         except KeyError as error:
-            raise broken(f"expected the figures {', '.join(FIGURES)}, found {error}") from None
+            raise broken(f"expected the figures {', '.join(_WRITTEN)}, found {error}") from None
         except CodecError as error:
             raise broken(f"a figure or record is not as it should be: {error}") from None
         return figures | records

@@ -38,13 +38,18 @@ class Link:
 @dataclass(frozen=True)
 class ShardingProblem:
     """capacity: bytes that the chosen values may take together; None for any. price: cycles that a MiB is
-    worth, besides."""
+    worth, besides. within: which block of a model it is about, in words."""
 
     name: str
     variables: tuple[Variable, ...]
     links: tuple[Link, ...]
     capacity: int | None = None
     price: int = 0
+    within: str = ""
+
+    def titled(self, objective: str) -> str:
+        """What a certificate of this objective calls the problem."""
+        return f"sharding{self.within}: {objective} of {self.name}"
 
     def priced_cycles(self, variable: Variable) -> np.ndarray:
         """What is minimised first: int64[values]."""

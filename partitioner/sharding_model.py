@@ -24,13 +24,13 @@ def solve_by_model(
     ranks = 1 + sum(int(variable.rank.max()) for variable in problem.variables)
     cycles = [problem.priced_cycles(variable) for variable in problem.variables]
     rest = [variable.nbytes * ranks + variable.rank for variable in problem.variables]
-    name = f"sharding: cycles of {problem.name}"
+    name = problem.titled("cycles")
     found = _solve_twice(problem, (cycles, rest), name, hint, limit)
     if found[0] is not None or problem.capacity is None or found[1].status != "infeasible":
         return found
     nbytes = [variable.nbytes for variable in problem.variables]
     free = replace(problem, capacity=None)
-    return _solve_twice(free, (nbytes, cycles), f"sharding: bytes of {problem.name}", None, limit)
+    return _solve_twice(free, (nbytes, cycles), problem.titled("bytes"), None, limit)
 
 
 def _solve_twice(

@@ -86,7 +86,7 @@ def _solved(
     chosen = eliminate(small, _weights(small, "cycles"))
     if chosen is not None and _fits(small, chosen):
         cost = small.cost(chosen)
-        proof = Certificate(f"sharding: cycles of {problem.name}", "optimal", cost, cost, 0.0, 0.0)
+        proof = Certificate(problem.titled("cycles"), "optimal", cost, cost, 0.0, 0.0)
         return _solution(problem, original_values(chosen, kept), proof)
     if chosen is not None:
         fewest = eliminate(small, _weights(small, "nbytes"))
@@ -105,7 +105,7 @@ def _solution(problem: ShardingProblem, values: tuple[int, ...], proof: Certific
 
 def _too_large(problem: ShardingProblem, values: tuple[int, ...]) -> ShardingSolution:
     nbytes = problem.totals(values)[1]
-    proof = Certificate(f"sharding: bytes of {problem.name}", "optimal", nbytes, nbytes, 0.0, 0.0)
+    proof = Certificate(problem.titled("bytes"), "optimal", nbytes, nbytes, 0.0, 0.0)
     return _solution(problem, values, proof)
 
 

@@ -15,11 +15,11 @@ from .simulator import Report, simulate, structural_faults
 from .steady_state import user_rhythm
 from .tile_execution import TileExecution
 from .timeline import OperatorRun, Timeline
-from .usage import LinkUse, MemoryPeak, UnitUse
+from .usage import LinkUse, MemoryPeak, UnitUse, covered_bytes
 
 __all__ = [
     "Execution", "Fault", "Group", "GroupInterpreter", "Interpreter", "LinkUse", "MemoryPeak",
     "OPCODES", "OperatorRun", "Place", "Readiness", "Report", "TileExecution", "Timeline", "UnitUse",
-    "execute", "figures", "interpret", "matmul_partial", "operand_needs", "output_places", "result_box",
-    "run_body", "run_device_graph", "simulate", "structural_faults", "user_rhythm",
+    "covered_bytes", "execute", "figures", "interpret", "matmul_partial", "operand_needs", "output_places",
+    "result_box", "run_body", "run_device_graph", "simulate", "structural_faults", "user_rhythm",
 ]  # fmt: skip

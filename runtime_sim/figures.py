@@ -6,6 +6,7 @@ from typing import Any
 from chiplan.ir import Elapsed, Plan, plan_elapsed
 
 from .simulator import Report
+from .usage import covered_bytes
 
 
 def figures(plan: Plan, report: Report, sha256: str | None = None) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def figures(plan: Plan, report: Report, sha256: str | None = None) -> dict[str, 
         "users": plan.users if has_state else None,
         "finish_cycles": list(report.finish),
         "critical_resource": report.critical or None,
-        "peak_sram_bytes": {str(memory.chip): memory.peak_bytes for memory in report.memory},
+        "peak_sram_bytes": {str(chip): nbytes for chip, nbytes in covered_bytes(plan).items()},
         "sha256": sha256,
     }
 

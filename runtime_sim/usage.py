@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from chiplan.ir import Plan
+
 from .circle import circular_neighbours
 from .timeline import UNITS, Timeline
 
@@ -39,6 +41,28 @@ class MemoryPeak:
     chip: int
     peak_bytes: int
     usable_bytes: int
+
+
+def covered_bytes(plan: Plan) -> dict[int, int]:
+    """By chip: bytes of SRAM that its buffers cover over the whole run, all copies counted, each as long as
+    the alignment makes it."""
+    buffers, alignment = plan.buffers, int(plan.target.chip.alignment)
+    order = np.lexsort((buffers.address, buffers.chip))
+    chips, first = np.unique(buffers.chip[order], return_index=True)
+    low = buffers.address[order]
+    high = low + (-(-buffers.nbytes // alignment) * alignment * buffers.copies)[order]
+    ends = [*first[1:].tolist(), len(order)]
+    return {
+        chip: _union(low[start:end], high[start:end])
+        for chip, start, end in zip(chips.tolist(), first.tolist(), ends, strict=True)
+    }
+
+
+def _union(low: np.ndarray, high: np.ndarray) -> int:
+    """Length of the union of intervals that are sorted by where they begin."""
+    reached = np.maximum.accumulate(high)
+    before = np.concatenate([low[:1], reached[:-1]])
+    return int((reached - np.maximum(before, low)).clip(min=0).sum())
 
 
 def unit_use(timeline: Timeline) -> tuple[UnitUse, ...]:

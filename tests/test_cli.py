@@ -10,7 +10,7 @@ import pytest
 from chiplan.compiler import cli
 from chiplan.compiler.cli import main
 from chiplan.compiler.cli_output import problem_lines, replacing
-from chiplan.ir import BadInput, Infeasible, InternalFault, Problem
+from chiplan.ir import BadInput, Infeasible, InternalFault, MemoryPeak, Problem
 from chiplan.models import model_names
 
 Capture = pytest.CaptureFixture[str]
@@ -213,3 +213,19 @@ def test_a_reader_that_goes_away_ends_quietly(tmp_path: Path) -> None:
     process.stderr.close()
     process.wait(timeout=60)
     assert errors == b""
+
+
+def test_a_refusal_about_memory_is_a_sentence_a_line_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    message = f"{'no room ' * 20}here. Largest: {'a weight; ' * 10}b. Other cures: fewer users."
+    peak = MemoryPeak(None, None, "n", 9, 9, 5, {}, ())
+    _raising(monkeypatch, BadInput(Problem("a", message, memory=peak)))
+    assert main(["models"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= 80
+    starts = [line for line in lines if not line.startswith("    ")]
+    assert [line.split()[0] for line in starts] == ["error:", "Largest:", "Other"]
+    assert " ".join(" ".join(lines).split()) == f"error: {message}"
+    assert main(["models", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["errors"][0]["message"] == message

@@ -11,11 +11,13 @@ import pytest
 
 from chiplan.compiler.cli import main
 from chiplan.compiler.cli_diff import diff_document, diff_markdown
+from chiplan.compiler.cli_summary import stated_figures
 from chiplan.compiler.diff_html import diff_html
 from chiplan.compiler.diff_table import growth
 from chiplan.compiler.markdown import markdown_code
-from chiplan.compiler.plan_diff import PlanDiff, compare_plans
+from chiplan.compiler.plan_diff import Named, PlanDiff, Row, compare_plans, unlike_rows
 from chiplan.compiler.plan_profile import profile_nodes
+from chiplan.compiler.plan_summary import summarise_stages
 from chiplan.ir import ChipId, Cycle, Operator, Plan, write_plan
 
 HOSTILE = "<script>alert(1)</script>|`*_@user #1\x1b[31m\n\u202e"
@@ -147,3 +149,37 @@ def test_the_verb(hand_plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["diff", str(before), str(after), "--json", "--markdown"]) == 2
     assert main(["diff", str(before), "nowhere.chiplan"]) == 2
     assert main(["diff", str(before), str(after), "--html", str(before)]) == 2
+
+
+def test_of_equal_names_equal_figures_are_pairs() -> None:
+    """Of three certificates of one name the first is gone; the others are as they were."""
+    proofs: list[Named] = [("cut", ("optimal", 7, 7)), ("cut", ("optimal", 9, 9)), ("cut", ("optimal", 9, 9))]
+    assert list(unlike_rows(proofs, proofs[1:])) == [Row("cut", ("optimal", 7, 7), None)]
+    assert list(unlike_rows(proofs, proofs[::-1])) == []
+    first, third = (f"sharding of block {number}: cycles" for number in (0, 3))
+    assert list(unlike_rows([(first, (5,))], [(third, (5,))])) == []
+    assert list(unlike_rows([(first, (5,))], [(third, (6,))])) == [
+        Row(first, (5,), None),
+        Row(third, None, (6,)),
+    ]
+    (changed,) = unlike_rows(proofs, [*proofs[1:], ("cut", ("optimal", 8, 8))])
+    assert (changed.before, changed.after) == (("optimal", 7, 7), ("optimal", 8, 8))
+
+
+def test_colours_say_better_or_worse(hand_plan: Plan) -> None:
+    """A longer interval is worse, and so are the fewer inferences a second that come of it."""
+    page = diff_html(compared(hand_plan, slowed(hand_plan)))
+    for label in ("interval, cycles", "inferences a second"):
+        (row,) = re.findall(rf"<tr><td>{label}</td>.*?</tr>", page)
+        assert 'class="worse"' in row
+    back = diff_html(compared(slowed(hand_plan), hand_plan))
+    (row,) = re.findall(r"<tr><td>inferences a second</td>.*?</tr>", back)
+    assert 'class="better"' in row
+    assert re.search(r"\d{3}\.\d{3}", page) is None
+
+
+def test_one_figure_of_sram_everywhere(hand_plan: Plan) -> None:
+    """Holes are not counted, and the last buffer is as long as the alignment makes it."""
+    stated = stated_figures(hand_plan, "")["peak_sram_bytes"]
+    shown = {str(stage.chips[0]): stage.sram_bytes for stage in summarise_stages(hand_plan)}
+    assert stated == shown == {"0": 384, "1": 256}

@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 import pytest
 
-from chiplan.compiler.cli import chiplan, main
+from chiplan.compiler.cli import ENDS, chiplan, main
 from chiplan.compiler.manual import manual_pages
 
-PAGES = manual_pages(chiplan, "chiplan")
+PAGES = manual_pages(chiplan, "chiplan", ENDS)
 
 
 def test_the_manual_is_up_to_date(repository: Path, request: pytest.FixtureRequest) -> None:
@@ -29,6 +29,29 @@ def test_a_page_tells_what_a_user_asks(name: str) -> None:
     assert "## Exit status" in text
     assert "--json" in text or name == "completion.md"
     assert "--help" in text
+
+
+def test_a_page_lists_the_codes_of_its_verb_alone() -> None:
+    said_no = {name for name, text in PAGES.items() if "a check said no" in text}
+    assert said_no == {"README.md", "check.md", "scale.md", "simulate.md"}
+    assert set(ENDS) <= set(chiplan.commands)
+
+
+def _paths() -> list[list[str]]:
+    """Words of every command, the groups among them."""
+    nested = [
+        [name, inner]
+        for name, command in chiplan.commands.items()
+        if isinstance(command, click.Group)
+        for inner in command.commands
+    ]
+    return [[], *([name] for name in chiplan.commands), *nested]
+
+
+@pytest.mark.parametrize("words", _paths(), ids=" ".join)
+def test_help_fits_80_columns(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--help"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
 
 
 def _commands() -> list[tuple[str, click.Option]]:
