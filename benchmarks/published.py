@@ -20,9 +20,10 @@ HEAD = """# Predicted against published
 
 Made by `python -m benchmarks.published --write`. Published figures are measured on hardware by others;
 ours are simulated, exclude the host, and come from targets whose unpublished numbers are assumptions
-(docs/targets.md), with all rules of docs/machine-model.md on. *Simulated* is with 27 cycles a flit and 270
-a hop (`groq-*`); *2022 links* with 24 and 650. *Reach* is what the plan was to reach; a figure that does not get there says so. Wall time is
-that of the whole process: import, plan and simulation, on two cores of a laptop-class machine.
+(docs/targets.md), with all rules of docs/machine-model.md on. *Simulated* is with 27 cycles a flit and
+270 a hop (`groq-*`); *2022 links* with 24 and 650. *Reach* is what the plan was to reach; a figure that
+does not get there says so. Wall time is that of the whole process: import, plan and simulation, on two
+cores of a laptop-class machine.
 
 | case | published | reach | simulated | 2022 links | chips used | wall | of it simulation | peak memory |
 |---|---|---|---|---|---|---|---|---|
