@@ -65,6 +65,10 @@ SWEEPS = (
         (72, 96, 128, 160, 200, 264), {"objective": "latency", "precision": "fp16"}, "llama2-7b-decode",
     ),
     Sweep(
+        "llama2-7b-int8", "Llama-2-7B decode, int8, context 2,048, latency, within a rack", "groq-rack",
+        (36, 40, 48, 56, 64, 72), {"objective": "latency", "precision": "int8"}, "llama2-7b-decode",
+    ),
+    Sweep(
         "llama2-70b", "Llama-2-70B decode, int8, context 4,096, latency", "groq-576",
         (352, 384, 432, 480, 528, 576), {"objective": "latency", "precision": "int8", "context": 4096},
         corpus=SEVENTY,
