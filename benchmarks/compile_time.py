@@ -66,7 +66,8 @@ def table(sweep: Sweep) -> str:
 
 def _line(value: int, found: dict[str, Any], unit: float) -> str:
     if "refused" in found:
-        return f"| {value} | refused: {found['refused'].replace('|', '/')} | | | | | | | |"
+        why = found["refused"].split(". ")[0].replace("|", "/")
+        return f"| {value} | refused: {why} | | | | | | | |"
     return (
         f"| {value} | {found['operators']:,} | {found['tiles']:,} | {found['chips']} | "
         f"{found['interval_cycles']:,} | {found['wall_seconds']:.1f} s | "
