@@ -93,7 +93,6 @@ def read_baseline(path: Path) -> Baseline:
         raise _broken(path, f"not valid TOML: {error}") from None
     if document.get("format") != FORMAT:
         found_format = printable(str(document.get("format")))[:40]
-        found_format = printable(str(document.get("format")))[:40]
         message = f"{path}: expected a chiplan baseline of format {FORMAT}, found {found_format}"
         raise BadInput(Problem("baseline_version", message))
     try:
